@@ -10,10 +10,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
-use crate::commands::{audit, capture, check, decode, demo, export, probe, resend, rewind, simulate, status};
+use crate::commands::{audit, capture, check, correct, decode, demo, export, probe, resend, rewind, simulate, status};
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
-use crate::daemon::{self, harden, logging};
+use crate::daemon::{self, allocator, harden, logging};
 
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in
 /// order, exactly once.
@@ -45,6 +45,9 @@ enum Command {
     /// Upload what does not go by itself: reads that are held back because they may be of another
     /// race, or passings that were numbered for a device whose id was corrected since.
     Resend(resend::ResendArgs),
+    /// Move the times of reads whose decoder had a wrong clock or time zone. What is in the cloud is
+    /// listed, and sent again under new numbers only if --send-again says so.
+    Correct(correct::CorrectArgs),
     /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not
     /// supported, or read wrongly.
     Capture(capture::CaptureArgs),
@@ -120,6 +123,7 @@ fn report(failure: &Failure) -> ExitCode {
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
+            allocator::set_up();
             let options = LoadOptions { listen: args.listen, ..args.place.options() };
             let loaded = Config::load_what_is_right(&options)?;
             // Whoever typed a wrong flag is there to correct it.
@@ -135,6 +139,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Rewind(args) => block_on(rewind::run(args)),
         Command::Resend(args) => block_on(resend::run(args)),
+        Command::Correct(args) => block_on(correct::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
@@ -143,11 +148,13 @@ fn execute(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Two threads: the box has few cores and the journal has threads of its own.
+/// One thread for all tasks: a second one makes the box no faster, and with it a read wakes twice as many
+/// threads (docs/evidence/disk-and-memory.md). The journal has threads of its own, and a task that may wait
+/// for the disk hands this thread over meanwhile.
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     rufus::install_tls();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| Failure::io(format!("the system gives no threads or timers: {error}")))?;
@@ -156,4 +163,30 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     // returning.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Commands that show no time to a person. `capture` and `decode` take the zone of the
+    /// decoder's clock, and what they write is for programs.
+    const WITHOUT_TIMES: [&str; 6] = ["run", "resend", "demo", "simulate", "capture", "decode"];
+
+    #[test]
+    fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {
+        let cli = Cli::command();
+        let same = |command: &clap::Command| {
+            let zone = command.get_arguments().find(|argument| argument.get_long() == Some("timezone"))?;
+            zone.get_help().map(|help| help.to_string().starts_with("Zone of the times that are shown"))
+        };
+        for command in cli.get_subcommands().filter(|command| !WITHOUT_TIMES.contains(&command.get_name())) {
+            assert_eq!(same(command), Some(true), "{}", command.get_name());
+        }
+        for name in WITHOUT_TIMES {
+            assert!(cli.find_subcommand(name).is_some(), "there is no {name} any more");
+        }
+    }
 }

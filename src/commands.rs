@@ -5,6 +5,7 @@ pub(crate) mod args;
 pub(crate) mod audit;
 pub(crate) mod capture;
 pub(crate) mod check;
+pub(crate) mod correct;
 pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod export;

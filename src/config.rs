@@ -28,10 +28,10 @@ pub(crate) use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::nearest::did_you_mean;
-pub(crate) use self::secret::{reread as reread_secret, same};
+pub(crate) use self::secret::{Unusable, reread as reread_secret, same};
 pub(crate) use self::settings::Terms;
 pub use self::settings::{
-    Address, ClockLimits, CloudConfig, Config, DecoderConfig, Fault, KeepConfig, KeyHeader, LeftOut, LogConfig,
-    LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
+    Address, ChipZeros, ClockLimits, CloudConfig, Config, DecoderConfig, Fault, KeepConfig, KeyHeader, LeftOut,
+    LogConfig, LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
 };
 pub(crate) use self::value::{duration, level, time};

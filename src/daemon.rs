@@ -9,11 +9,15 @@
 //!   problem ends by itself when the fault is corrected.
 //! * A data directory that cannot be used is a state of the box and does not end it (`home`):
 //!   everything runs, and reads wait in memory.
-//! * Stopping takes at most 10 s: the links stop reading and keep what they have, the request in
-//!   flight is finished, and the journal writes its checkpoint last.
+//! * The tasks stop within 10 s: the links stop reading and keep what they have, and the request in
+//!   flight is finished. Then the journal writes its last checkpoint. That takes as long as the disk
+//!   takes: a disk that hangs holds the stop up until systemd ends the process after 15 s, and what
+//!   was acknowledged is in the log by then.
 //!
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
+mod again;
+pub(crate) mod allocator;
 mod chores;
 mod clock;
 mod corrected;
@@ -60,11 +64,11 @@ use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
 
-/// Size at which the log begins a new segment and the queue a new span: about 200,000 reads. A span
-/// that is read is in memory as a whole (some 6 MB), and two may be open.
-const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
+/// Size at which the log begins a new segment and the queue a new span: about 100,000 reads. A span
+/// that is read is in memory as a whole (some 3 MB), and two may be open.
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// How long the tasks may take to stop. The last checkpoint of the journal takes more time after
-/// that, and systemd waits for both.
+/// that, and systemd waits for both (`TimeoutStopSec=`).
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
 
 /// Time between two checks whether a segment of the log is full.
@@ -294,13 +298,20 @@ impl Daemon {
                 bibs
             }
         };
-        let unknown = config.passing.bibs.as_deref().map(|file| UnknownChips::new(file, self.board.clone()));
+        let unknown = config
+            .passing
+            .bibs
+            .as_deref()
+            .map(|file| UnknownChips::new(file, config.passing.zeros, self.board.clone()));
         for (device, decoders) in config.devices() {
             self.board.upload(device, |_| {}); // the board shows the device from the start
-            let mapper = Mapper::new(config.passing.tag, bibs.clone(), config.zones()).counting(unknown.clone());
+            let mapper = Mapper::new(config.passing.tag, bibs.clone(), config.zones())
+                .zeros(config.passing.zeros)
+                .counting(unknown.clone());
             let (orders, ordered) = mpsc::channel(1);
             repairs.insert(device.into(), orders);
             let ties = self.start_audits(config, client, device, &decoders, ordered);
+            self.start_again(config, device);
             let uplink = UplinkConfig {
                 device: device.into(),
                 decoders,
@@ -354,6 +365,16 @@ impl Daemon {
             Ok(())
         });
         ties
+    }
+
+    /// Starts what carries out the orders to send passings of a device again.
+    fn start_again(&mut self, config: &Config, device: &str) {
+        let reading = export::Reading::new(config);
+        let (stop, owner) = (self.stop.clone(), Box::from(device));
+        self.spawn_with_journal(&format!("passings of device {device} that go again"), async move |journal| {
+            again::carry_out(journal, owner, reading, stop).await;
+            Ok(())
+        });
     }
 
     fn spawn(&mut self, name: &str, task: impl Future<Output = Result<(), Failure>> + Send + 'static) {

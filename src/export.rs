@@ -19,6 +19,7 @@
 //! * `raw`: the bytes as received, one line for each frame, in the form that `decode` and
 //!   `simulate` read.
 
+pub(crate) mod corrected;
 mod index;
 mod reading;
 mod spreadsheet;
@@ -38,13 +39,13 @@ use crate::journal::entries::Entries;
 use crate::journal::entry::{BadLine, Body, Entry};
 use crate::journal::log::{LogLine, LogPlace};
 use crate::model::chip::{ChipRead, Label, Sighting, Stamp};
-use crate::model::clock::Step;
+use crate::model::clock;
 use crate::model::escape::escape;
 use crate::model::source;
 pub(crate) use index::refresh;
 use index::{Block, Index};
 pub use reading::Reading;
-use reading::instant_of;
+use reading::instant_in;
 pub(crate) use standing::UploadMark;
 use standing::{Standing, Standings};
 
@@ -120,6 +121,9 @@ struct Row<'a> {
     raw: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    /// How much of `time` somebody corrected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrected_ms: Option<i64>,
     upload: Option<UploadColumn<'a>>,
 }
 
@@ -128,6 +132,19 @@ struct UploadColumn<'a> {
     state: UploadMark,
     token_session: Option<&'a str>,
     num_passing: Option<u64>,
+    /// The time under this number, if it was corrected since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent_time: Option<String>,
+    /// The passing that was sent before this one, with another time. The cloud may still have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<ReplacedPassing<'a>>,
+}
+
+/// A passing in the cloud whose read was sent again.
+#[derive(Debug, Serialize)]
+struct ReplacedPassing<'a> {
+    token_session: &'a str,
+    num_passing: u64,
 }
 
 /// The object of a CloudBox's backup file.
@@ -172,22 +189,23 @@ pub fn export(
         }
         write_header(table)?;
     }
-    for stretch in stretches(&index, query) {
-        let standings = standings(&index, &stretch, query.durable).map_err(ExportError::Read)?;
+    for stretch in stretches(&index, query, (STRETCH, Releases::Skipped)) {
+        let standings = Standings::of(stretch.frames.0..=stretch.frames.1);
+        let standings = fill(standings, &index, &stretch, query.durable).map_err(ExportError::Read)?;
         summary.damaged += for_each(&index, &stretch, query.durable, |entry| {
             if matches!(&entry.body, Body::Read(read) if read.let_go.is_some()) {
                 return Ok(()); // exported where the read was first kept
             }
-            let instant = match &entry.body {
-                Body::Read(_) => time_of(entry, reading, &index.steps, &standings),
-                _ => entry.time,
+            let (instant, corrected_ms) = match &entry.body {
+                Body::Read(_) => time_of(entry, reading, &index, &standings),
+                _ => (entry.time, 0),
             };
             let outside = query.from.is_some_and(|from| instant < from) || query.to.is_some_and(|to| instant >= to);
             let meant = |name: &str| *name == *entry.subject || name == source::decoder(&entry.subject);
             if outside || !query.decoder.as_deref().is_none_or(meant) {
                 return Ok(());
             }
-            let time = matches!(entry.body, Body::Read(_)).then_some(instant);
+            let time = matches!(entry.body, Body::Read(_)).then_some((instant, corrected_ms));
             let wrote = match format {
                 Format::Jsonl => {
                     serde_json::to_writer(&mut *out, &row(entry, time, &standings, reading))
@@ -198,7 +216,9 @@ pub fn export(
                 Format::Csv => {
                     write_row(table.as_mut(), &row(entry, time, &standings, reading), reading.spreadsheet, out)?
                 }
-                Format::Cloudbox => write_cloudbox(entry, time, reading, summary.frames + 1, out)?,
+                Format::Cloudbox => {
+                    write_cloudbox(entry, time.map(|(time, _)| time), reading, summary.frames + 1, out)?
+                }
                 Format::Raw => {
                     out.write_all(&entry.raw)?;
                     out.write_all(b"\r\n")?;
@@ -223,17 +243,26 @@ struct Stretch {
     frames: (u64, u64),
 }
 
-fn stretches(index: &Index, query: &Query) -> Vec<Stretch> {
+/// Whether blocks are read that have no frames, but entries that release reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Releases {
+    Read,
+    Skipped,
+}
+
+fn stretches(index: &Index, query: &Query, (most, releases): (u64, Releases)) -> Vec<Stretch> {
     let mut all: Vec<Stretch> = Vec::new(); // at most one for each block
     let mut count = 0;
     for at in index.within(query.from, query.to) {
         let (segment, block) = &index.blocks[at];
-        let Some((first, last)) = block.frames else { continue };
+        let none = (u64::MAX, 0);
+        let frames = block.frames.or((releases == Releases::Read && block.releases()).then_some(none));
+        let Some((first, last)) = frames else { continue };
         count += block.count;
         match all.last_mut() {
-            Some(before) if before.blocks.end == at && index.blocks[at - 1].0 == *segment && count <= STRETCH => {
+            Some(before) if before.blocks.end == at && index.blocks[at - 1].0 == *segment && count <= most => {
                 before.blocks.end = at + 1;
-                before.frames.1 = last.max(before.frames.1);
+                before.frames = (first.min(before.frames.0), last.max(before.frames.1));
             }
             _ => {
                 count = block.count;
@@ -244,10 +273,9 @@ fn stretches(index: &Index, query: &Query) -> Vec<Stretch> {
     all
 }
 
-/// The upload states of the frames of a stretch.
-fn standings(index: &Index, stretch: &Stretch, durable: u64) -> io::Result<Standings> {
+/// Adds the upload states of the frames of a stretch.
+fn fill(mut standings: Standings, index: &Index, stretch: &Stretch, durable: u64) -> io::Result<Standings> {
     let (first, last) = stretch.frames;
-    let mut standings = Standings::of(first..=last);
     let lets_go = |kind: &str, text: &str| kind == "read" && index::lets_go(text);
     read_blocks(
         index,
@@ -335,20 +363,32 @@ fn for_each(
     Ok(damaged)
 }
 
-/// A read's time in UTC: as it was uploaded, or as it would be uploaded now.
-fn time_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)], standings: &Standings) -> Timestamp {
+/// A read's time in UTC, as it was uploaded or would be uploaded now, with all corrections of the
+/// read, and the sum of these corrections.
+fn time_of(entry: &Entry, reading: &Reading, index: &Index, standings: &Standings) -> (Timestamp, i64) {
     let uploaded = standings.get(entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
-    let uploaded = uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok());
-    uploaded.unwrap_or_else(|| instant_of(entry, reading, steps))
+    let uploaded = uploaded.map(|standing| standing.time_ms.saturating_sub(standing.corrected_ms));
+    let uploaded = uploaded.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let kept = index.corrections.zone(&entry.subject, entry.seq).and_then(clock::zone);
+    let zone = kept.as_ref().unwrap_or_else(|| reading.zones.of(&entry.subject));
+    let stamped = uploaded.unwrap_or_else(|| instant_in(entry, zone, &index.steps));
+    match index.corrections.shift_ms(&entry.subject, entry.seq) {
+        0 => (stamped, 0),
+        shift => {
+            let moved = stamped.as_millisecond().saturating_add(shift);
+            (Timestamp::from_millisecond(moved).unwrap_or(stamped), shift)
+        }
+    }
 }
 
-fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings, reading: &Reading) -> Row<'a> {
+/// The row of a frame. `time`: of a read, with how much of it is a correction.
+fn row<'a>(entry: &'a Entry, time: Option<(Timestamp, i64)>, standings: &'a Standings, reading: &Reading) -> Row<'a> {
     let mut row = Row {
         seq: entry.seq,
         decoder: &entry.subject,
         kind: "rejected",
         chip: None,
-        time: time.map(|time| reading.shown(time)),
+        time: time.map(|(time, _)| reading.shown(time)),
         decoder_time: None,
         received: reading.shown(entry.time),
         antenna: None,
@@ -359,6 +399,7 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings, 
         seen: None,
         raw: escape(&entry.raw),
         reason: None,
+        corrected_ms: time.map(|(_, corrected_ms)| corrected_ms).filter(|ms| *ms != 0),
         upload: None,
     };
     match &entry.body {
@@ -370,7 +411,11 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings, 
             row.position = read.position.as_ref().map(|position| position.number);
             row.location = read.location.as_deref();
             row.seen = read.seen.map(Sighting::word);
-            let upload = upload_column(entry.seq, standings);
+            let mut upload = upload_column(entry.seq, standings);
+            let sent_ms = standings.get(entry.seq).filter(|_| upload.num_passing.is_some()).map(|it| it.time_ms);
+            let sent_ms = sent_ms.filter(|ms| time.is_some_and(|(time, _)| time.as_millisecond() != *ms));
+            let sent = sent_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            upload.sent_time = sent.map(|sent| reading.shown(sent));
             let is_held = read.held_back && !standings.is_let_go(entry.seq) && upload.state == UploadMark::Pending;
             row.upload = Some(if is_held { UploadColumn { state: UploadMark::HeldBack, ..upload } } else { upload });
         }
@@ -385,26 +430,23 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings, 
             row.upload = standings.get(entry.seq).is_some().then(|| upload_column(entry.seq, standings));
         }
         Body::Rejected(reason) => row.reason = Some(reason),
-        Body::Cleared(_) | Body::Upload(_) | Body::Settled(_) | Body::Note(_) | Body::Clock(_) => {}
+        Body::Cleared(_) | Body::Upload(_) | Body::Settled(_) | Body::Note(_) | Body::Clock(_) | Body::Correct(_) => {}
     }
     row
 }
 
 fn upload_column(seq: u64, standings: &Standings) -> UploadColumn<'_> {
-    match standings.get(seq) {
-        None => UploadColumn { state: UploadMark::Pending, token_session: None, num_passing: None },
-        Some(Standing { mark: UploadMark::Suppressed, .. }) => {
-            UploadColumn { state: UploadMark::Suppressed, token_session: None, num_passing: None }
-        }
-        Some(standing) => UploadColumn {
-            state: standing.mark,
-            token_session: standings.token(standing),
-            num_passing: Some(standing.num),
-        },
-    }
+    let replaces = standings.replaced(seq);
+    let replaces = replaces.map(|(token_session, num_passing)| ReplacedPassing { token_session, num_passing });
+    let (mark, token_session, num_passing) = match standings.get(seq) {
+        None => (UploadMark::Pending, None, None),
+        Some(Standing { mark: UploadMark::Suppressed, .. }) => (UploadMark::Suppressed, None, None),
+        Some(standing) => (standing.mark, standings.token(standing), Some(standing.num)),
+    };
+    UploadColumn { state: mark, token_session, num_passing, sent_time: None, replaces }
 }
 
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 22] = [
     "seq",
     "decoder",
     "kind",
@@ -423,6 +465,10 @@ const COLUMNS: [&str; 18] = [
     "raw",
     "location",
     "seen",
+    "corrected_ms",
+    "sent_time",
+    "replaces_session",
+    "replaces_num_passing",
 ];
 
 fn write_header(table: &mut csv::Writer<Vec<u8>>) -> Result<(), ExportError> {
@@ -439,6 +485,7 @@ fn write_row(
     let text = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string).unwrap_or_default();
     let upload = row.upload.as_ref();
     let state = upload.and_then(|upload| serde_json::to_value(upload.state).ok());
+    let replaces = upload.and_then(|upload| upload.replaces.as_ref());
     let record = [
         row.seq.to_string(),
         row.decoder.to_owned(),
@@ -458,10 +505,16 @@ fn write_row(
         row.raw.clone(),
         row.location.unwrap_or_default().to_owned(),
         row.seen.unwrap_or_default().to_owned(),
+        text(row.corrected_ms.as_ref().map(|value| value as _)),
+        upload.and_then(|upload| upload.sent_time.clone()).unwrap_or_default(),
+        replaces.map(|replaced| replaced.token_session).unwrap_or_default().to_owned(),
+        text(replaces.map(|replaced| &replaced.num_passing as _)),
     ];
     let record = record.into_iter().zip(COLUMNS).map(|(value, column)| match (spreadsheet, column) {
         (false, _) => value,
-        (true, "seq" | "rssi" | "hits" | "position" | "num_passing") => spreadsheet::number(value),
+        (true, "seq" | "rssi" | "hits" | "position" | "num_passing" | "corrected_ms" | "replaces_num_passing") => {
+            spreadsheet::number(value)
+        }
         (true, _) => spreadsheet::text(&value),
     });
     table.write_record(record).map_err(|error| ExportError::Write(io::Error::other(error)))?;

@@ -3,20 +3,21 @@
 //! What must hold:
 //! * [`Journal::append`] and [`Journal::record`] return only when the entry would survive a power
 //!   cut.
-//! * Sequence numbers never go back and are never given twice, even if files of the log are lost. A
-//!   gap in the numbers is reported as a problem or noted in the log. The content of the log
-//!   decides, because the queue and the state are derived from it. If the log is shorter than it
-//!   was, the queue is kept, because it holds reads that are nowhere else, and no passing is
-//!   numbered before the uplink has asked the cloud what it holds.
+//! * Sequence numbers never go back and are never given twice, even if files of the log are lost.
+//!   The one exception: the end of the log and the mark beside it are lost together. A gap in the
+//!   numbers is reported as a problem or noted in the log. The content of the log decides, because
+//!   the queue and the state are derived from it. If the log is shorter than it was, the queue is
+//!   kept, because it holds reads that are nowhere else, and no passing is numbered before the
+//!   uplink has asked the cloud what it holds.
 //! * Reads can be kept from the first moment on, also while the queue is opened, replayed or
 //!   rebuilt.
 //! * Memory does not grow with the backlog: waiting reads are in the queue's blocks, and the tail
 //!   has a bound.
 //! * Only one process uses a data directory.
 //!
-//! A [`Journal`] is used through three files: `open` (opening and closing), `append` (putting
-//! entries into the log) and `read` (asking which reads wait for upload and which positions are
-//! stored).
+//! A [`Journal`] is used through four files: `open` (opening and closing), `append` (putting
+//! entries into the log), `read` (asking which reads wait for upload and which positions are
+//! stored) and [`correct`] (moving times, and sending passings again because of that).
 //!
 //! What the journal hides: [`log`] (segments of text lines, group commit, repair of a torn end),
 //! [`entry`] (one line), `gone` (files that somebody removes while the process runs), `state` (the
@@ -49,6 +50,7 @@ use tokio::sync::mpsc;
 mod age;
 mod append;
 mod catch_up;
+pub(crate) mod correct;
 mod damage;
 mod dead;
 mod dedup_index;
@@ -94,8 +96,8 @@ use shared::{AppendRequest, Shared};
 pub use sink::{Settled, SinkReader};
 pub use terms::{JournalConfig, JournalError, Kept, OpenError};
 pub use upload::{
-    Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SessionAudit, Unsettled, UploadEvent,
-    UploadItem,
+    Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SendAgainOrder, SessionAudit, Unsettled,
+    UploadEvent, UploadItem,
 };
 
 /// A value that would survive a power cut. Only the journal can make one.
@@ -117,7 +119,7 @@ pub struct Journal {
     /// First sequence number that this process gives.
     first: u64,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
-    /// Locked while reads that were held back are released.
+    /// Locked while reads that were held back are released, and while times are corrected.
     letting_go: Arc<tokio::sync::Mutex<()>>,
     /// The thread that reads the whole log once and then ends.
     check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
@@ -267,7 +269,8 @@ mod tests {
         for num in 1..=40 {
             let form = move |pending: Pending| {
                 let (seq, through) = (pending.reads[0].seq, pending.through);
-                let items = vec![UploadItem { seq, num, time_ms: 0, bib: "7".into(), chip: "C1".into() }];
+                let items =
+                    vec![UploadItem { seq, num, time_ms: 0, bib: "7".into(), chip: "C1".into(), corrected_ms: 0 }];
                 Some(Batch { through, decoders: vec!["a".into()], ..Batch::resend("D", "S", items) })
             };
             let (device, decoders) = ("D".into(), vec!["a".into()]);
@@ -295,7 +298,7 @@ mod tests {
         journal.serving().await;
         keep(&journal, "a").await;
         assert_eq!(journal.devices_waiting(), []);
-        let item = UploadItem { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() };
+        let item = UploadItem { seq: Seq(1), num: 1, time_ms: 0, corrected_ms: 0, bib: "7".into(), chip: "C1".into() };
         let batch = Batch { through: Seq(1), decoders: vec!["a".into()], ..Batch::resend("D", "S", vec![item]) };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         assert!(journal.decoders_waiting().is_empty(), "the decoder has nothing that tells");

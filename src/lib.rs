@@ -94,8 +94,8 @@ pub mod testing {
     }
     pub mod config {
         pub use crate::config::{
-            Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LoadOptions, Loaded, LogConfig,
-            LogFormat, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
+            Address, ChipZeros, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LoadOptions, Loaded,
+            LogConfig, LogFormat, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
         };
     }
     pub mod daemon {
@@ -141,6 +141,9 @@ pub mod testing {
         }
         pub mod escape {
             pub use crate::model::escape::{escape, unescape};
+        }
+        pub mod shown {
+            pub use crate::model::shown::ShownIn;
         }
     }
     pub mod serve {

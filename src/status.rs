@@ -28,7 +28,7 @@ pub use self::snapshot::{
 };
 pub use self::state::BoxState;
 use crate::model::clock::Wall;
-use crate::model::text::printable;
+use crate::model::text::{printable, tail};
 
 /// Number of reads kept in memory for the page and `/api/reads`.
 pub(crate) const RECENT_READS: usize = 1000;
@@ -277,6 +277,24 @@ impl Board {
         self.version.send_modify(|version| *version += 1);
     }
 
+    /// Shows how many passings have a number in the session of each device: device, token, count.
+    /// `None` is shown for a session that is not among them.
+    pub fn show_numbered(&self, sessions: &[(Box<str>, Box<str>, u64)]) {
+        let mut changed = false;
+        let mut inner = self.lock();
+        for upload in &mut inner.uploads {
+            let of = sessions.iter().find(|(device, ..)| **device == *upload.device_id);
+            let Some(session) = &mut upload.session else { continue };
+            let count = of.filter(|(_, token, _)| tail(token) == session.token_tail).map(|(.., count)| *count);
+            changed |= session.numbered != count;
+            session.numbered = count;
+        }
+        drop(inner);
+        if changed {
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+
     /// Changes the entry of the journal.
     pub fn journal(&self, change: impl FnOnce(&mut JournalStatus)) {
         self.update(|inner| change(&mut inner.journal));
@@ -400,6 +418,26 @@ mod tests {
         assert_eq!(sent, [(5, 1), (0, 0)]);
         board.show_sent(reads, &[("A".into(), 5, 1)]);
         assert_eq!(*changed.borrow(), version + 1, "nobody is woken for nothing");
+    }
+
+    #[test]
+    fn the_count_of_a_session_is_shown_with_that_session_only() {
+        let board = Board::new("finish");
+        let session = |tail: &str| {
+            let session = SessionStatus { alias: None, token_tail: tail.to_owned(), numbered: None };
+            board.upload("A", |upload| upload.session = Some(session));
+        };
+        let shown = || board.snapshot().uploads[0].session.clone().unwrap().numbered;
+        session("A115B1");
+        let changed = board.changed();
+        let version = *changed.borrow();
+        let counts = [("A".into(), "RACE-A115B1".into(), 412), ("B".into(), "RACE-A115B1".into(), 7)];
+        board.show_numbered(&counts);
+        board.show_numbered(&counts);
+        assert_eq!((shown(), *changed.borrow()), (Some(412), version + 1), "nobody is woken for nothing");
+        session("C226D2");
+        board.show_numbered(&counts);
+        assert_eq!(shown(), None, "the journal has not joined that one yet");
     }
 
     #[tokio::test]

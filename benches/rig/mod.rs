@@ -40,7 +40,7 @@ pub fn open_journal(dir: &Path) -> Journal {
         zones: Default::default(),
         keep_days: 30,
         keep_bytes: 2_000_000_000,
-        segment_bytes: 32 * 1024 * 1024,
+        segment_bytes: 16 * 1024 * 1024,
     };
     Journal::open(config, Board::new("bench")).expect("the journal opens")
 }
@@ -166,6 +166,12 @@ pub fn tree_bytes(dir: &Path) -> u64 {
         .sum()
 }
 
+/// The program that is measured: the one of this build, or another one, such as that of the profile
+/// `dist`, whose path is in `PASSBRIDGE_PROGRAM`.
+pub fn program() -> PathBuf {
+    std::env::var_os("PASSBRIDGE_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_passbridge").into(), PathBuf::from)
+}
+
 /// `passbridge run` as a child of this process; killed when dropped.
 pub struct Running {
     child: Child,
@@ -179,20 +185,29 @@ impl Running {
     /// `[upload]`.
     pub fn start(dir: &Path, cloud: &str, decoder: (&str, &str), upload: &str) -> Self {
         let (protocol, address) = decoder;
+        Self::start_with(dir, cloud, &[(MAT, protocol, address)], upload)
+    }
+
+    /// Like [`Running::start`], with several decoders: name, protocol and address of each.
+    pub fn start_with(dir: &Path, cloud: &str, decoders: &[(&str, &str, &str)], upload: &str) -> Self {
+        let decoder = |(name, protocol, address): &(&str, &str, &str)| {
+            format!(
+                "[[decoder]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\naddress = \"{address}\"\ntimezone = \"UTC\"\n"
+            )
+        };
+        let decoders: String = decoders.iter().map(decoder).collect();
         let text = format!(
-            "name = \"bench\"\ndata_dir = {dir:?}\n\
-             [[decoder]]\nname = \"{MAT}\"\nprotocol = \"{protocol}\"\naddress = \"{address}\"\ntimezone = \"UTC\"\n\
+            "name = \"bench\"\ndata_dir = {dir:?}\n{decoders}\
              [cloud]\nurl = \"{cloud}\"\ndevice_id = \"{DEVICE}\"\n\
              [upload]\n{upload}\n[status]\nlisten = \"off\"\n[log]\nlevel = \"error\"\n"
         );
         let config = dir.with_extension("toml");
         File::create(&config).and_then(|mut file| file.write_all(text.as_bytes())).expect("the disk takes it");
         let started = Instant::now();
-        let child = Command::new(env!("CARGO_BIN_EXE_passbridge"))
+        let child = Command::new(program())
             .args(["run", "--config"])
             .arg(&config)
             .env("PASSBRIDGE__CLOUD__API_KEY", KEY)
-            .envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_TRIM_THRESHOLD_", "131072")]) // as the unit in systemd/ does
             .stdin(Stdio::null())
             .spawn()
             .expect("the binary starts");
@@ -222,6 +237,26 @@ impl Running {
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
         kib.unwrap_or(f64::NAN) * 1024.0 / 1e6
+    }
+
+    /// The child's threads.
+    pub fn threads(&self) -> usize {
+        self.tasks().count()
+    }
+
+    /// Context switches of the child's threads so far, those that ended not counted.
+    pub fn switches(&self) -> u64 {
+        let of = |dir: PathBuf| std::fs::read_to_string(dir.join("status")).unwrap_or_default();
+        let count = |text: String| -> u64 {
+            let lines = text.lines().filter_map(|line| line.split_once("ctxt_switches:"));
+            lines.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+        };
+        self.tasks().map(of).map(count).sum()
+    }
+
+    fn tasks(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        entries.into_iter().flatten().flatten().map(|entry| entry.path())
     }
 
     /// CPU seconds of the child so far, to a hundredth.

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 pub(crate) use bibs::{BibFile, Bibs};
 pub(crate) use unknown::UnknownChips;
 
-use crate::config::TagCode;
+use crate::config::{ChipZeros, TagCode};
 use crate::journal::PendingRead;
 use crate::model::clock::{self, Doubt, Zones};
 
@@ -75,13 +75,20 @@ pub(crate) struct Mapper {
     tag: TagCode,
     bibs: watch::Receiver<Arc<Bibs>>,
     zones: Zones,
+    zeros: ChipZeros,
     unknown: Option<UnknownChips>,
 }
 
 impl Mapper {
     /// A mapper for decoders whose clocks are in these zones.
     pub(crate) fn new(tag: TagCode, bibs: watch::Receiver<Arc<Bibs>>, zones: Zones) -> Self {
-        Self { tag, bibs, zones, unknown: None }
+        Self { tag, bibs, zones, zeros: ChipZeros::default(), unknown: None }
+    }
+
+    /// Whether zeros at the beginning of a chip code count in the bib file.
+    #[must_use]
+    pub(crate) fn zeros(self, zeros: ChipZeros) -> Self {
+        Self { zeros, ..self }
     }
 
     /// Chips that are not in the bib file are counted there. For a box that has one.
@@ -93,14 +100,16 @@ impl Mapper {
     /// Returns the fields of a read, with the current bibs. `None`: its date cannot be known until
     /// the box knows the time.
     pub(crate) fn fields(&self, read: &PendingRead) -> Option<Fields> {
-        let resolved = clock::resolve(&read.stamp, self.zones.of(&read.decoder), read.received, read.replay);
+        let kept = read.zone.as_deref().and_then(clock::zone);
+        let zone = kept.as_ref().unwrap_or_else(|| self.zones.of(&read.decoder));
+        let resolved = clock::resolve(&read.stamp, zone, read.received, read.replay);
         let by_receipt = matches!(resolved.doubt, Some(Doubt::BoxClockUnset | Doubt::OutOfRange));
         if by_receipt && !clock::box_clock_set(read.received) {
             return None;
         }
         let chip = chip_code(&read.chip, self.tag);
         let bibs = Arc::clone(&self.bibs.borrow());
-        let bib = bibs.get(&chip).map(Box::from);
+        let bib = bibs.find(&chip, self.zeros).map(Box::from);
         if let Some(unknown) = self.unknown.as_ref().filter(|_| !bibs.is_empty()) {
             unknown.look(&chip, bib.is_some(), &bibs);
         }
@@ -151,6 +160,8 @@ mod tests {
             chip: chip.into(),
             stamp: stamp.parse::<Stamp>().unwrap(),
             replay,
+            corrected_ms: 0,
+            zone: None,
         }
     }
 
@@ -171,6 +182,14 @@ mod tests {
         let mut other = read("A", "2026-03-06T20:27:47.350", false);
         other.decoder = "gone".into();
         assert_eq!(mapper.fields(&other).unwrap().time_ms, time_ms + 3_600_000);
+    }
+
+    #[test]
+    fn a_chip_whose_code_lost_its_zeros_in_the_list_has_its_bib_and_goes_up_as_it_was_sent() {
+        let fields = |zeros| mapper("chip,bib\n11055,7\n").zeros(zeros).fields(&read("0011055", "20:27:47.350", false));
+        let found = fields(ChipZeros::Ignore).unwrap();
+        assert_eq!((&*found.bib, &*found.chip), ("7", "0011055"));
+        assert_eq!(&*fields(ChipZeros::Count).unwrap().bib, "0011055");
     }
 
     #[test]

@@ -422,6 +422,8 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                     let most = limit + without.len() - again.len().min(limit - 1);
                     let mut pending = journal.pending(&self.config.device, &self.config.decoders, most);
                     pending.returned.retain(|item| !without.contains(&item.seq));
+                    let pending = journal.with_right_times(&self.config.device, pending);
+                    let again = journal.right_times(again);
                     let (batch, held) = form(&self.config, &token, next, pending, again, &*self.fields);
                     self.tell_held(held);
                     Input::Formed(batch)
@@ -433,7 +435,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             };
             self.machine.put(self.start.elapsed(), input);
         }
-        journal.settle().await?;
+        journal.settle_soon().await;
         journal.show_sent(self.display.board);
         Ok(())
     }
@@ -539,7 +541,9 @@ fn form(
             held = Some(read.clone());
             break;
         };
-        reads.push((read.seq, time_ms, if bib.is_empty() { chip.clone() } else { bib }, chip));
+        let (num, bib) = (0, if bib.is_empty() { chip.clone() } else { bib }); // the number follows below
+        let item = UploadItem { seq: read.seq, num, time_ms, corrected_ms: 0, bib, chip };
+        reads.push(item.corrected_by(read.corrected_ms));
     }
     if let Some(read) = &held {
         pending.end_before(read.seq);
@@ -547,19 +551,13 @@ fn form(
     if pending.is_empty() && again.is_empty() {
         return (None, held);
     }
-    let known = |item: UploadItem| (item.seq, item.time_ms, item.bib, item.chip);
-    let returned = pending.returned.into_iter().map(known);
-    let items = returned
-        .chain(reads)
-        .chain(again.into_iter().map(known))
-        .zip(next..)
-        .map(|((seq, time_ms, bib, chip), num)| UploadItem { seq, num, time_ms, bib, chip })
-        .collect();
+    let items = pending.returned.into_iter().chain(reads).chain(again);
+    let items = items.zip(next..).map(|(item, num)| UploadItem { num, ..item }).collect();
     let batch = Batch {
         device: config.device.clone(),
         session: token.into(),
         items,
-        found: Vec::new(),      // filled in by the machine
+        found: pending.found,   // the machine adds to it
         still_open: Vec::new(), // filled in by the machine
         dead: pending.dead,
         duplicates: pending.duplicates,
@@ -637,11 +635,15 @@ impl Display<'_> {
         let now = self.board.now();
         self.board.upload(device, |upload| {
             upload.state = report.state;
-            upload.session = report.session.as_ref().map(|(token, alias)| SessionStatus {
-                alias: alias.as_deref().map(str::to_owned),
-                token_tail: tail(token),
+            let shown = upload.session.take();
+            upload.session = report.session.as_ref().map(|(token, alias)| {
+                let token_tail = tail(token);
+                // The journal counts it; see `Board::show_numbered`.
+                let numbered = shown.filter(|shown| shown.token_tail == token_tail).and_then(|shown| shown.numbered);
+                SessionStatus { alias: alias.as_deref().map(str::to_owned), token_tail, numbered }
             });
             upload.waits_for = report.waits_for.map(str::to_owned);
+            upload.nothing_waits = report.nothing_waits;
             upload.per_minute = report.per_minute;
             if report.accepted_posts != before.accepted_posts {
                 upload.last_ok = Some(now);

@@ -13,6 +13,7 @@ use crate::config::{self, Config, LoadOptions, Part};
 use crate::daemon::logging;
 use crate::decoders::Spec;
 use crate::model::escape::ForTerminal;
+use crate::model::shown::ShownIn;
 
 /// Where the configuration and the data are.
 #[derive(Clone, Debug, Args)]
@@ -29,6 +30,27 @@ impl Paths {
     /// The options with which the configuration is loaded.
     pub(crate) fn options(&self) -> LoadOptions {
         LoadOptions { data_dir: self.data_dir.clone(), ..LoadOptions::new(&self.config) }
+    }
+}
+
+/// The zone of the times that a command shows, and of those that are typed.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct TimesIn {
+    /// Zone of the times that are shown and typed, such as Europe/Madrid; without it the zone of
+    /// this box. With --json, times are in UTC.
+    #[arg(long, value_name = "ZONE", value_parser = config::zone)]
+    pub timezone: Option<TimeZone>,
+}
+
+impl TimesIn {
+    /// The zone in which times are typed.
+    pub(crate) fn zone(&self) -> TimeZone {
+        self.timezone.clone().unwrap_or_else(TimeZone::system)
+    }
+
+    /// The form in which times are shown.
+    pub(crate) fn shown(&self) -> ShownIn {
+        ShownIn::zone(self.zone())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::cloud::audit::{AuditError, Head, Subject, audit, json_lines, summary}
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client};
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
-use crate::commands::args::{Paths, load_right, print};
+use crate::commands::args::{Paths, TimesIn, load_right, print};
 use crate::config::failure::Failure;
 use crate::config::{Config, SessionMode};
 use crate::daemon;
@@ -36,6 +36,8 @@ pub(crate) struct AuditArgs {
     /// else the one that passings were sent to last.
     #[arg(long, value_name = "TOKEN", value_parser = token)]
     session: Option<String>,
+    #[command(flatten)]
+    times: TimesIn,
     /// A JSON object per difference, and the summary as the last line.
     #[arg(long)]
     json: bool,
@@ -116,7 +118,10 @@ async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subjec
     // know.
     let audited = report.summary(jiff::Timestamp::now());
     let _ = control::ask(&config.data_dir, ControlRequest::Audited { audited }).await;
-    let told = if args.json { json_lines(&report, jiff::Timestamp::now()) } else { summary(&report) };
+    let told = match args.json {
+        true => json_lines(&report, jiff::Timestamp::now()),
+        false => summary(&report, &args.times.shown()),
+    };
     print(&told)?;
     Ok(report.is_equal())
 }

@@ -20,11 +20,12 @@ use rustix::fs::{Access, access};
 use self::report::{CheckReport, CheckVerdict};
 use self::service::ServiceUser;
 use crate::cloud::passing::Bibs;
-use crate::commands::args::Paths;
+use crate::commands::args::{Paths, TimesIn};
 use crate::config::failure::Failure;
 use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded, Part};
 use crate::journal::{self, Unsettled};
 use crate::link::{self, LinkError};
+use crate::model::shown::ShownIn;
 use crate::serve::control;
 use crate::serve::web;
 use crate::status::Snapshot;
@@ -48,6 +49,8 @@ pub(crate) struct CheckArgs {
     /// Tell what this user may read. Without it: the user of the service that is installed here.
     #[arg(long, value_name = "USER")]
     user: Option<String>,
+    #[command(flatten)]
+    times: TimesIn,
     /// As JSON: a list of objects with `check`, `about`, `verdict` (ok, warn, fail) and `text`.
     #[arg(long)]
     json: bool,
@@ -68,7 +71,7 @@ pub(crate) async fn run(args: CheckArgs) -> Result<(), Failure> {
             if let Some(user) = &user {
                 rights(&options.file, &loaded.config, user, &mut report);
             }
-            look(&options, &loaded, args.connect, &mut report).await;
+            look(&options, &loaded, &args, &mut report).await;
         }
     }
     report.end(args.json)
@@ -123,8 +126,8 @@ fn rights(file: &Path, config: &Config, user: &ServiceUser, report: &mut CheckRe
     }
 }
 
-async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mut CheckReport) {
-    let config = &loaded.config;
+async fn look(options: &LoadOptions, loaded: &Loaded, args: &CheckArgs, report: &mut CheckReport) {
+    let (config, connect) = (&loaded.config, args.connect);
     if config.faults.is_empty() {
         report.ok("configuration", "", format!("{}: {} decoder(s)", options.file.display(), config.decoders.len()));
     }
@@ -142,7 +145,7 @@ async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mu
     if let Some(path) = config.passing.bibs.as_ref().filter(|path| std::fs::File::open(path).is_ok()) {
         bibs(path, report);
     }
-    box_clock(report);
+    box_clock(&args.times.shown(), report);
     for decoder in &config.decoders {
         zone(decoder, report);
         locations(config, decoder, report);
@@ -261,10 +264,10 @@ fn bibs(path: &Path, report: &mut CheckReport) {
     }
 }
 
-fn box_clock(report: &mut CheckReport) {
+fn box_clock(times: &ShownIn, report: &mut CheckReport) {
     let now = Timestamp::now();
     let year = TimeZone::UTC.to_datetime(now).year();
-    let text = format!("{} UTC", now.strftime("%Y-%m-%d %H:%M:%S"));
+    let text = times.second(now);
     if year < EARLIEST_YEAR {
         return report.wrong(
             "clock",
@@ -276,18 +279,17 @@ fn box_clock(report: &mut CheckReport) {
         return report.ok("clock", "", format!("{text}, set from the network"));
     }
     // Only stamps without a date, and the offsets that are shown, depend on the box's clock.
-    let time = now.strftime("%H:%M:%S");
     report.warn(
         "clock",
         "",
-        format!("nobody has set this box's clock (no network time). Compare {time} UTC with your phone"),
+        format!("nobody has set this box's clock (no network time). Compare {text} with your phone"),
     );
 }
 
 fn zone(decoder: &DecoderConfig, report: &mut CheckReport) {
-    let now = jiff::ZonedDateTime::new(Timestamp::now(), decoder.timezone.clone());
+    let now = ShownIn::zone(decoder.timezone.clone()).second(Timestamp::now());
     let name = decoder.timezone.iana_name().unwrap_or("UTC");
-    let text = format!("{name}: the decoder's clock must show {} now", now.strftime("%Y-%m-%d %H:%M:%S %Z"));
+    let text = format!("{name}: the decoder's clock must show {now} now");
     if !decoder.zone_given && !decoder.protocol.tells_utc {
         let text =
             format!("no timezone is configured, so {text}. Write timezone = \"Europe/Madrid\" or what its clock shows");

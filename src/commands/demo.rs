@@ -25,7 +25,7 @@ use crate::config::KeyHeader;
 use crate::config::failure::Failure;
 use crate::config::{
     Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
-    StatusConfig, TagCode, UploadConfig,
+    StatusConfig, UploadConfig,
 };
 use crate::daemon::Daemon;
 use crate::daemon::logging;
@@ -253,7 +253,7 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
             settle: Duration::from_secs(1),
             ..UploadConfig::default()
         },
-        passing: PassingConfig { bibs: None, tag: TagCode::Raw, dead_time: Duration::ZERO },
+        passing: PassingConfig::default(),
         keep: KeepConfig { days: 1, max_bytes: 1 << 30 },
         status: StatusConfig::default(),
         log: LogConfig { level: "error".into(), format: LogFormat::Auto },

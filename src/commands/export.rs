@@ -4,9 +4,8 @@ use std::io::{BufWriter, Write};
 
 use clap::Args;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
-use crate::commands::args::{self, Paths, load_right, stdout};
+use crate::commands::args::{self, Paths, TimesIn, load_right, stdout};
 use crate::config::failure::Failure;
 use crate::config::{Config, did_you_mean};
 use crate::export::{self, ExportError};
@@ -17,7 +16,8 @@ use crate::serve::control;
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     place: Paths,
-    /// How the file is written.
+    /// How the file is written. The times in jsonl and csv are in UTC, or with --timezone in that
+    /// zone with their offset.
     #[arg(long, value_enum)]
     format: export::Format,
     /// From this time on: 10:00, 2026-03-06, 2026-03-06T10:00 (in the zone of this box, or of
@@ -27,11 +27,8 @@ pub(crate) struct ExportArgs {
     /// Before this time.
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// Zone of the times, such as Europe/Madrid: of --from and --to, and of those that are written
-    /// (jsonl and csv, with their offset). Without it times are read in the zone of this box, and
-    /// written in UTC.
-    #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
-    timezone: Option<TimeZone>,
+    #[command(flatten)]
+    times: TimesIn,
     /// With --format csv: a table that a spreadsheet leaves as it is. Chips and times are text, and
     /// nothing is a formula.
     #[arg(long)]
@@ -43,7 +40,12 @@ pub(crate) struct ExportArgs {
 
 /// Fails on a name that is neither in the configuration nor in the log, because an export without a
 /// line looks like a race without reads.
-fn is_known(name: &str, config: &Config, reading: &export::Reading, query: &export::Query) -> Result<(), Failure> {
+pub(crate) fn is_known(
+    name: &str,
+    config: &Config,
+    reading: &export::Reading,
+    query: &export::Query,
+) -> Result<(), Failure> {
     let mut names: Vec<String> = config.routes().map(|route| route.source.into()).collect();
     names.extend(config.left_out.iter().map(|decoder| decoder.name.clone()));
     if names.iter().any(|known| known == name) {
@@ -73,7 +75,7 @@ pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     // exported before they are.
     let durable = control::durable(&config.data_dir).await?;
     let reading = export::Reading::new(&config);
-    let zone = args.timezone.clone().unwrap_or_else(TimeZone::system);
+    let zone = args.times.zone();
     let instant = |flag: &str, text: Option<String>| {
         let read = |text: String| {
             let must = |must: String| Failure::usage(format!("{flag} {text}: must be {must}"));
@@ -86,7 +88,7 @@ pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     if let Some(name) = &query.decoder {
         is_known(name, &config, &reading, &query)?;
     }
-    let reading = reading.showing(args.timezone, args.spreadsheet);
+    let reading = reading.showing(args.times.timezone, args.spreadsheet);
     let mut out = BufWriter::new(stdout());
     let summary =
         export::export(&config.data_dir, &reading, args.format, &query, &mut out).map_err(|error| match error {

@@ -28,14 +28,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use self::listen::{Heard, Plan, Role, listen};
 use self::report::{ProbeReport, ProbeVerdict};
 use self::target::{Target, at_rate, find_rate, open_ports, rates};
-use crate::commands::args::print;
+use crate::commands::args::{TimesIn, print};
 use crate::config::Address;
 use crate::config::failure::Failure;
 use crate::daemon::logging;
@@ -66,6 +65,8 @@ pub(crate) struct ProbeArgs {
     /// Send nothing at all. Without it, a box that says nothing is asked harmless questions.
     #[arg(long)]
     listen_only: bool,
+    #[command(flatten)]
+    times: TimesIn,
     /// As JSON: a list, an object for each address that was looked at.
     #[arg(long)]
     json: bool,
@@ -80,7 +81,7 @@ fn time(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// 69: nothing answered, or the port cannot be opened. 65: the answer fits none of the protocols.
 pub(crate) async fn run(args: ProbeArgs) -> Result<(), Failure> {
-    let probe = Probe { args, wall: Wall::default(), zone: TimeZone::system() };
+    let probe = Probe { args, wall: Wall::default() };
     let reports = probe.reports().await?;
     probe.show(&reports)?;
     let any = |verdict| reports.iter().any(|report| report.result == verdict);
@@ -96,7 +97,6 @@ pub(crate) async fn run(args: ProbeArgs) -> Result<(), Failure> {
 struct Probe {
     args: ProbeArgs,
     wall: Wall,
-    zone: TimeZone,
 }
 
 impl Probe {
@@ -119,7 +119,7 @@ impl Probe {
                 let (rate, heard) = find_rate(open, total, !self.args.listen_only, &self.wall)
                     .await
                     .map_err(|error| cannot_open(address, &error))?;
-                Ok(vec![ProbeReport::new(&at_rate(address, rate), &heard, &self.zone)])
+                Ok(vec![ProbeReport::new(&at_rate(address, rate), &heard, &self.args.times)])
             }
         }
     }
@@ -134,7 +134,7 @@ impl Probe {
                 listen(&mut wire, role, self.plan(LISTEN), &self.wall).await
             }
         };
-        Ok(ProbeReport::new(address, &heard, &self.zone))
+        Ok(ProbeReport::new(address, &heard, &self.args.times))
     }
 
     fn plan(&self, usual: Duration) -> Plan {

@@ -4,10 +4,9 @@ use std::io;
 
 use clap::Args;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use crate::commands::args::{self, Paths, load_right, print, running_box};
+use crate::commands::args::{self, Paths, TimesIn, load_right, print, running_box};
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::export;
@@ -34,9 +33,8 @@ pub(crate) struct RewindArgs {
     /// Last number, at most a million further; or a time, without one: now.
     #[arg(long, value_name = "N|TIME", requires = "from")]
     to: Option<String>,
-    /// Zone of the times, such as Europe/Madrid; without it the zone of this box.
-    #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
-    timezone: Option<TimeZone>,
+    #[command(flatten)]
+    times: TimesIn,
     /// The answer as JSON.
     #[arg(long)]
     json: bool,
@@ -64,7 +62,7 @@ impl RewindArgs {
             let must = |_| Failure::usage(format!("--to {to}: must be a number, as --from is one"));
             return Ok(Some((from, to.parse().map_err(must)?)));
         }
-        let zone = self.timezone.clone().unwrap_or_else(TimeZone::system);
+        let zone = self.times.zone();
         let now = Timestamp::now();
         let moment = |what: &str, text: &str| {
             let must = |must: String| {
@@ -73,16 +71,12 @@ impl RewindArgs {
             args::moment(text, &zone, now).map_err(must)
         };
         let window = (moment("--from", from)?, to.map_or(Ok(now), |to| moment("--to", to))?);
-        self.numbers_between(window, &zone).await.map(Some)
+        self.numbers_between(window).await.map(Some)
     }
 
     /// A decoder is asked by its own numbers. So the reads that this box has from that time show
     /// which numbers the decoder gave then. The link asks for those between them that are missing.
-    async fn numbers_between(
-        &self,
-        (from, to): (Timestamp, Timestamp),
-        zone: &TimeZone,
-    ) -> Result<(u64, u64), Failure> {
+    async fn numbers_between(&self, (from, to): (Timestamp, Timestamp)) -> Result<(u64, u64), Failure> {
         let config = load_right(&self.place, true)?;
         let durable = control::durable(&config.data_dir).await?;
         let decoder = Some(self.decoder.clone());
@@ -91,15 +85,14 @@ impl RewindArgs {
         let reading = export::Reading::new(&config);
         export::export(&config.data_dir, &reading, export::Format::Jsonl, &query, &mut positions)
             .map_err(|error| Failure::io(error.to_string()))?;
-        let local =
-            |at: Timestamp| jiff::ZonedDateTime::new(at, zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+        let shown = self.times.shown();
         positions.range.ok_or_else(|| {
             Failure::usage(format!(
                 "this box has no read of {} with a number from {} to {}, so it does not know which numbers the decoder gave \
                  then: ask by number (--from N --to N)",
                 self.decoder,
-                local(from),
-                local(to)
+                shown.second(from),
+                shown.second(to)
             ))
         })
     }

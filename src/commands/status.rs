@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::commands::args::{Paths, load_keyless, print, running_box};
+use crate::commands::args::{Paths, TimesIn, load_keyless, print, running_box};
 use crate::config::failure::Failure;
 use crate::serve::control::{self, ControlRequest};
 use crate::status::{Snapshot, glance};
@@ -12,6 +12,8 @@ use crate::status::{Snapshot, glance};
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     place: Paths,
+    #[command(flatten)]
+    times: TimesIn,
     /// As JSON, the same as /api/status.
     #[arg(long)]
     json: bool,
@@ -37,7 +39,7 @@ pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     if args.json {
         print(&format!("{text}\n"))?;
     } else if let Some(status) = &status {
-        print(&glance::text(status))?;
+        print(&glance::text(status, &args.times.shown()))?;
     }
     match status.map(|status| status.state.exit_code()) {
         Some(0) => Ok(()),

@@ -15,8 +15,8 @@ use super::nearest::did_you_mean;
 use super::secret::{self, Found, NoKey};
 use super::settings::Terms;
 use super::{
-    Address, ClockLimits, CloudConfig, Config, DecoderConfig, Fault, KeepConfig, KeyHeader, LeftOut, LogConfig,
-    LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig, value,
+    Address, ChipZeros, ClockLimits, CloudConfig, Config, DecoderConfig, Fault, KeepConfig, KeyHeader, LeftOut,
+    LogConfig, LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
 use crate::decoders::{REGISTRY, Spec};
 use crate::model::clock;
@@ -35,7 +35,7 @@ const DECODER: &[&str] = &["name", "protocol", "address", "timezone", "device_id
 // `api_key` is a known key so that it can be refused with the reason.
 const CLOUD: &[&str] = &["url", "device_id", "api_key_file", "header", "session", "api_key"];
 const UPLOAD: &[&str] = &["batch_max", "linger", "min_interval", "retry_max", "timeout", "settle", "create_after"];
-const PASSING: &[&str] = &["bibs", "tag", "dead_time"];
+const PASSING: &[&str] = &["bibs", "tag", "zeros", "dead_time"];
 const KEEP: &[&str] = &["days", "max_bytes"];
 const STATUS: &[&str] = &["listen", "token_file"];
 const LOG: &[&str] = &["level", "format"];
@@ -578,9 +578,15 @@ fn read_passing_but_bibs(root: &Section<'_>) -> Result<PassingConfig, ConfigErro
         "rufus" => Ok(TagCode::Rufus),
         _ => Err("must be \"raw\" (the chip code as sent) or \"rufus\" (open RUFUS tags)".to_owned()),
     })?;
+    let zeros = section.parse("zeros", |text| match text {
+        "ignore" => Ok(ChipZeros::Ignore),
+        "count" => Ok(ChipZeros::Count),
+        _ => Err("must be \"ignore\" (0011055 is chip 11055 of the bib file) or \"count\" (it is not)".to_owned()),
+    })?;
     Ok(PassingConfig {
         bibs: None,
         tag: tag.unwrap_or(default.tag),
+        zeros: zeros.unwrap_or(default.zeros),
         dead_time: read_duration(&section, "dead_time", 0, 86_400_000)?.unwrap_or(default.dead_time),
     })
 }

@@ -30,9 +30,19 @@ pub(super) struct Found {
 }
 
 /// Why a file has no usable secret. It does not show the content of the file.
-pub(super) struct Unusable {
-    pub(super) kind: ErrorKind,
+#[derive(Clone, Debug)]
+pub(crate) struct Unusable {
+    /// `NotFound`: there is no file. `InvalidData`: the file was read, and holds no secret that can
+    /// be used. Others: the file could not be read.
+    pub(crate) kind: ErrorKind,
     what: String,
+}
+
+impl Unusable {
+    /// The file was read, and what it holds cannot be used because of `what`.
+    pub(crate) fn content(what: String) -> Self {
+        Self { kind: ErrorKind::InvalidData, what }
+    }
 }
 
 impl fmt::Display for Unusable {
@@ -62,7 +72,7 @@ pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
         };
         Unusable { kind: error.kind(), what }
     })?;
-    let unusable = |what: &str| Unusable { kind: ErrorKind::InvalidData, what: what.to_owned() };
+    let unusable = |what: &str| Unusable::content(what.to_owned());
     if bytes.len() as u64 > LIMIT {
         return Err(unusable("the file is too long to be a key"));
     }
@@ -81,9 +91,9 @@ pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
 /// box may read the file.
 ///
 /// # Errors
-/// Why the file has no secret, for people. It does not show the content of the file.
-pub(crate) fn reread(path: &Path) -> Result<(SecretString, Option<String>), String> {
-    from_file(path).map(|found| (found.secret, found.warning)).map_err(|why| why.to_string())
+/// Why the file has no secret.
+pub(crate) fn reread(path: &Path) -> Result<(SecretString, Option<String>), Unusable> {
+    from_file(path).map(|found| (found.secret, found.warning))
 }
 
 /// A secret without the space around it. It must be valid in an HTTP header.

@@ -252,8 +252,21 @@ pub struct PassingConfig {
     pub bibs: Option<PathBuf>,
     /// How an EPC becomes a chip code.
     pub tag: TagCode,
+    /// Whether zeros at the beginning of a chip code count in the bib file.
+    pub zeros: ChipZeros,
     /// Least time between two passings of a chip at one decoder.
     pub dead_time: Duration,
+}
+
+/// `[passing].zeros`: programs and spreadsheets write a chip code with another number of zeros at
+/// its beginning than the decoder sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChipZeros {
+    /// `0011055` is the chip `11055` of the bib file, if that can be only one chip.
+    #[default]
+    Ignore,
+    /// A chip has the bib of exactly that code only.
+    Count,
 }
 
 /// `[passing].tag`
@@ -426,7 +439,7 @@ impl Default for UploadConfig {
 
 impl Default for PassingConfig {
     fn default() -> Self {
-        Self { bibs: None, tag: TagCode::Raw, dead_time: Duration::ZERO }
+        Self { bibs: None, tag: TagCode::Raw, zeros: ChipZeros::Ignore, dead_time: Duration::ZERO }
     }
 }
 

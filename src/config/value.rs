@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use tokio_serial::{DataBits, FlowControl, Parity, StopBits};
 
@@ -267,7 +267,7 @@ pub(crate) fn level(text: &str) -> Result<String, String> {
             return Err(must());
         }
     }
-    EnvFilter::builder().parse(text).map_err(|_| must())?;
+    text.parse::<Targets>().map_err(|_| must())?;
     Ok(text.to_owned())
 }
 

@@ -18,9 +18,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -69,20 +70,22 @@ pub(crate) fn start(config: &LogConfig) {
         quiet.copied().map(str::to_owned).chain(given.split(',').map(placed)).collect::<Vec<_>>().join(",");
     let form = shape(config.format, io::stderr().is_terminal());
     let Some(output) = output(form) else { return }; // a system without a thread for the log has none for the journal
+    // Both lists were judged before, so what stands in for them is never needed.
+    let filter: Targets = directives.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(directives))
+        .with_max_level(LevelFilter::TRACE) // the filter decides
         .log_internal_errors(false) // it would panic when standard error is gone
         .with_writer(output.clone());
     // This fails only if logging was started before, as in tests.
     let _ = match form {
-        Shape::Human => builder.with_ansi(true).with_target(false).finish().try_init(),
-        Shape::Plain => builder.with_ansi(false).with_target(false).without_time().finish().try_init(),
+        Shape::Human => builder.with_ansi(true).with_target(false).finish().with(filter).try_init(),
+        Shape::Plain => builder.with_ansi(false).with_target(false).without_time().finish().with(filter).try_init(),
         Shape::Journal => {
             let plain = builder.with_ansi(false).with_target(false).without_time();
-            plain.map_event_format(Prioritised).finish().try_init()
+            plain.map_event_format(Prioritised).finish().with(filter).try_init()
         }
-        Shape::Timed => builder.with_ansi(false).with_target(false).finish().try_init(),
-        Shape::Json => builder.json().flatten_event(true).finish().try_init(),
+        Shape::Timed => builder.with_ansi(false).with_target(false).finish().with(filter).try_init(),
+        Shape::Json => builder.json().flatten_event(true).finish().with(filter).try_init(),
     };
     log_panics();
     if let Some(mistake) = mistake {

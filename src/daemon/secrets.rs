@@ -7,6 +7,7 @@
 //! only a copy of a file (`LoadCredential=`), which systemd makes at the start. Then a new secret
 //! counts after a restart of the service.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Unusable};
 use crate::status::{Board, ProblemCode};
 
 /// Time between two looks at a file.
@@ -27,6 +28,20 @@ const EVERY: Duration = Duration::from_secs(2);
 fn mark(path: &Path) -> Option<(u64, i64, i64, i64, i64, u64)> {
     let file = std::fs::metadata(path).ok()?;
     Some((file.ino(), file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec(), file.size()))
+}
+
+/// What became of the file of a secret, and which secret is used now.
+fn goes_on(file: &str, what: &str, why: &Unusable) -> String {
+    match why.kind {
+        ErrorKind::NotFound => format!("{file} is gone: {what} that was in it before goes on being used"),
+        ErrorKind::InvalidData => format!(
+            "{file} has new content that cannot be used as {what} ({why}): the one that was in it before goes on being used"
+        ),
+        _ => format!(
+            "{file} cannot be read any more ({why}), so that nobody knows whether it was changed: {what} that was read from it \
+             before goes on being used"
+        ),
+    }
 }
 
 /// A file that contains a secret.
@@ -41,7 +56,7 @@ pub(super) struct SecretFile {
     /// Whether a secret is in use.
     pub(super) has_one: bool,
     /// Why the file has no usable secret by now, while the one before is in use.
-    pub(super) lost: Option<String>,
+    pub(super) lost: Option<Unusable>,
 }
 
 /// The subject of the warning that a file is open to every user: the file. `None`: the warning is
@@ -90,7 +105,11 @@ impl SecretFile {
     fn read(&mut self, take: &impl Fn(SecretString) -> Result<(), String>, board: &Board) {
         let (about, what) = (self.path.display().to_string(), self.what);
         let read = config::reread_secret(&self.path);
-        match read.and_then(|(secret, warning)| take(secret).map(|()| warning)) {
+        let taken = read.and_then(|(secret, warning)| match take(secret) {
+            Ok(()) => Ok(warning),
+            Err(why) => Err(Unusable::content(why)),
+        });
+        match taken {
             Ok(warning) => {
                 tracing::info!(file = about, "{what} was read again");
                 self.has_one = true;
@@ -128,10 +147,35 @@ impl SecretFile {
         if self.missing != self.unusable {
             board.clear_all(self.missing);
         }
-        let message = format!(
-            "{about} changed and holds nothing that can be used as {what} ({why}); the one before is used until it does, and \
-             not after a restart"
+        board.raise(self.unusable, &about, format!("{}, but not after a restart", goes_on(&about, what, why)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_unreadable_or_no_key_is_told_apart_and_which_key_goes_on_being_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api_key");
+        let told = || {
+            let why = config::reread_secret(&path).map(drop).unwrap_err();
+            goes_on("/k", "the API key", &why)
+        };
+        assert_eq!(told(), "/k is gone: the API key that was in it before goes on being used");
+        std::fs::write(&path, "two words").unwrap();
+        let content = told();
+        assert!(
+            content.starts_with("/k has new content that cannot be used as the API key (the file holds"),
+            "{content}"
         );
-        board.raise(self.unusable, &about, message);
+        assert!(content.ends_with("the one that was in it before goes on being used"), "{content}");
+        // Root may read everything, so a directory stands for a file that cannot be read.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let unreadable = told();
+        assert!(unreadable.contains("cannot be read any more (") && !unreadable.contains("content"), "{unreadable}");
+        assert!(unreadable.ends_with("that was read from it before goes on being used"), "{unreadable}");
     }
 }

@@ -11,7 +11,9 @@ use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// Reports that the box runs, so that systemd counts the unit as started.
+/// Reports that the process runs, so that systemd counts the unit as started. That says nothing
+/// about the journal: a data directory that cannot be used yet is a state of the box, which
+/// [`status`] and `/readyz` report.
 pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }

@@ -5,9 +5,9 @@
 //! * **Never narrower than the truth.** A block is left out only if nothing in it can be asked for.
 //!   Its times follow from the same rules and zones as in the export. An index that was made for
 //!   other zones is made again. If a step of the clock follows a read without a date, the times of
-//!   the read's block count as unknown.
+//!   the read's block count as unknown. If times of a block were corrected, its times count as unknown, too.
 //! * **Bounded.** Blocks have one MiB. If there are more than [`BLOCKS_MAX`], they become larger.
-//!   For a block a few ranges are kept ([`RANGES_MAX`]). Further ranges are merged, so the block
+//!   For a block a few ranges are kept ([`Ranges`]). Further ranges are merged, so the block
 //!   seems to contain more than it does.
 //! * **Derived.** The index of a closed segment is kept beside the log (`DATA_DIR/windows`), so
 //!   that a window is found without reading the whole log. The daemon makes it when a segment is
@@ -18,6 +18,8 @@
 //! Rejected: a search by receive time (a decoder may send stored reads hours later, and its clock
 //! may be wrong in both directions); the index in the log itself (times depend on the configured
 //! zones, and the log does not).
+
+mod ranges;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -30,6 +32,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use self::ranges::Ranges;
 use super::reading::{Reading, instant_of};
 use crate::journal::entries::Entries;
 use crate::journal::entry::{Body, Entry};
@@ -37,14 +40,13 @@ use crate::journal::log::{LogLine, LogPlace, SegmentFile, segments};
 use crate::journal::{Batch, UploadEvent, log_dir};
 use crate::model::chip::{ChipRead, Label, Marker, Stamp};
 use crate::model::clock::{self, Step};
+use crate::model::correction::{Correction, Corrections};
 use crate::model::source;
 
 /// Bytes of a block, unless the log has more than [`BLOCKS_MAX`] blocks.
 const BLOCK: u64 = if cfg!(test) { 2 << 10 } else { 1 << 20 };
 /// Most blocks in memory, plus at most one more for each segment.
 const BLOCKS_MAX: u64 = if cfg!(test) { 16 } else { 4096 };
-/// Ranges of reads that are kept for a block, and for a batch.
-const RANGES_MAX: usize = 8;
 /// Numbered markers that are remembered, to recognise duplicates.
 const MARKERS_MAX: usize = 65_536;
 /// Steps of the box's clock that are remembered. These are the newest ones.
@@ -56,47 +58,7 @@ const TAIL: usize = 10;
 /// index.
 const REST: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 20 });
 /// Changes when the meaning of the kept index changes.
-const VERSION: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
-
-/// Sequence numbers, in a few ranges that do not overlap, in rising order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Ranges(Vec<(u64, u64)>);
-
-impl Ranges {
-    fn add(&mut self, first: u64, last: u64) {
-        // A new range usually continues where the last one ended.
-        if let Some((_, end)) = self.0.last_mut().filter(|(from, end)| *from <= first && first <= end.saturating_add(1))
-        {
-            *end = last.max(*end);
-            return;
-        }
-        self.0.push((first, last));
-        self.0.sort_unstable();
-        self.0.dedup_by(|next, kept| {
-            let joins = next.0 <= kept.1.saturating_add(1);
-            if joins {
-                kept.1 = kept.1.max(next.1);
-            }
-            joins
-        });
-        while self.0.len() > RANGES_MAX {
-            let gap = |at: &usize| self.0[at + 1].0 - self.0[*at].1;
-            let Some(nearest) = (0..self.0.len() - 1).min_by_key(gap) else { return };
-            self.0[nearest].1 = self.0[nearest + 1].1;
-            self.0.remove(nearest + 1);
-        }
-    }
-
-    fn add_all(&mut self, other: &Self) {
-        for &(first, last) in &other.0 {
-            self.add(first, last);
-        }
-    }
-
-    fn meet(&self, first: u64, last: u64) -> bool {
-        self.0.iter().any(|range| range.0 <= last && first <= range.1)
-    }
-}
+const VERSION: &str = concat!("2 ", env!("CARGO_PKG_VERSION"));
 
 /// The first and the last of some instants, in ms.
 type Times = (i64, i64);
@@ -166,7 +128,8 @@ pub(super) struct Block {
     /// Reads that were held back earlier and are released in this block.
     #[serde(default)]
     lets_go: Ranges,
-    /// The first and the last time of passings in the block's batches, as they were uploaded.
+    /// The first and the last time of passings in the block's batches, as they were uploaded, but
+    /// without corrections.
     uploaded: Option<Times>,
     uploads: Vec<Uploads>,
     /// Number of damaged lines in the block.
@@ -190,6 +153,11 @@ impl Block {
     /// Whether reads among these may have been released in this block.
     pub(super) fn lets_go_of(&self, first: u64, last: u64) -> bool {
         self.lets_go.meet(first, last)
+    }
+
+    /// Whether reads that were held back are released in this block.
+    pub(super) fn releases(&self) -> bool {
+        !self.lets_go.0.is_empty()
     }
 
     /// Whether frames whose checksum agrees but that cannot be decoded are already counted as
@@ -223,13 +191,32 @@ impl Block {
             self.uploads.push(Uploads { device: device.into(), last: None, beside: false });
             self.uploads.len() - 1
         });
+        if let UploadEvent::Again { items, .. } = event {
+            items.iter().for_each(|item| self.tells.add(item.seq.0, item.seq.0));
+        }
         let UploadEvent::Batch(batch) = event else { return };
         let ranges = reads_of(batch);
         self.tells.add_all(&ranges);
         self.uploads[at].follows(ranges, !batch.still_open.is_empty());
-        let times = batch.items.iter().map(|item| item.time_ms).chain(batch.found.iter().map(|found| found.time_ms));
-        for ms in times {
-            widen(&mut self.uploaded, ms);
+        let items = batch.items.iter().map(|item| (item.time_ms, item.corrected_ms));
+        for (ms, corrected_ms) in items.chain(batch.found.iter().map(|found| (found.time_ms, found.corrected_ms))) {
+            widen(&mut self.uploaded, ms.saturating_sub(corrected_ms));
+        }
+    }
+
+    /// Makes the times wide enough for what was corrected.
+    fn correct(&mut self, corrections: &Corrections) {
+        let moved = |times: Option<Times>, (least, greatest): (i64, i64)| {
+            times.map(|(first, last)| (first.saturating_add(least), last.saturating_add(greatest)))
+        };
+        // Stamps of corrected reads may be understood in another zone.
+        if let Some((first, last)) = self.frames
+            && corrections.touch_within(first, last)
+        {
+            self.times = None;
+        }
+        if let (Some((first, _)), Some((_, last))) = (self.tells.0.first(), self.tells.0.last()) {
+            self.uploaded = moved(self.uploaded, corrections.least_and_greatest_ms(*first, *last));
         }
     }
 
@@ -294,6 +281,9 @@ struct Segment {
     blocks: Vec<Block>,
     /// Steps of the box's clock, each with the number of its entry.
     steps: Vec<(u64, Step)>,
+    /// Corrections, each with the number of its entry and its decoder.
+    #[serde(default)]
+    corrections: Vec<(u64, Box<str>, Correction)>,
     /// Markers that their decoder numbers: entry, and a digest that distinguishes the marker from
     /// others.
     markers: Vec<(u64, u64)>,
@@ -307,6 +297,8 @@ pub(super) struct Index {
     pub blocks: Vec<(u64, Block)>,
     /// Steps of the box's clock, each with the number of its entry.
     pub steps: Vec<(u64, Step)>,
+    /// What somebody corrected.
+    pub corrections: Corrections,
     /// Markers that are duplicates. At most [`MARKERS_MAX`], the newest ones.
     pub repeated: HashSet<u64>,
     /// Number of damaged lines.
@@ -346,25 +338,35 @@ impl Index {
         // Each block in memory stands for this many blocks of one MiB.
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let worth = (bytes / BLOCK / BLOCKS_MAX + 1) as usize;
-        let mut index =
-            Self { dir: dir.clone(), blocks: Vec::new(), steps: Vec::new(), repeated: HashSet::new(), damaged: 0 };
+        let mut index = Self {
+            dir: dir.clone(),
+            blocks: Vec::new(),
+            steps: Vec::new(),
+            corrections: Corrections::default(),
+            repeated: HashSet::new(),
+            damaged: 0,
+        };
         let mut markers = HashSet::new();
         for (at, file) in files.iter().enumerate() {
             let next = files.get(at + 1);
             let segment = making.segment(file, next, &index.steps, &|| Some(()))?;
-            index.append(segment.unwrap_or_default(), file.first, worth, &mut markers);
+            index.append(segment.unwrap_or_default(), (file.first, durable), worth, &mut markers);
         }
         index.finish();
         Ok(Some(index))
     }
 
-    fn append(&mut self, segment: Segment, first: u64, worth: usize, markers: &mut HashSet<u64>) {
+    fn append(&mut self, segment: Segment, (first, durable): (u64, u64), worth: usize, markers: &mut HashSet<u64>) {
         for (at, block) in segment.blocks.into_iter().enumerate() {
             self.damaged += block.bad;
             match self.blocks.last_mut() {
                 Some((_, before)) if at % worth > 0 => before.absorb(block),
                 _ => self.blocks.push((first, block)),
             }
+        }
+        // A kept index may know more than is asked for.
+        for (_, decoder, correction) in segment.corrections.iter().filter(|(seq, ..)| *seq <= durable) {
+            self.corrections.add(decoder, correction);
         }
         self.steps.extend(segment.steps);
         let beyond = self.steps.len().saturating_sub(STEPS_MAX);
@@ -412,6 +414,7 @@ impl Index {
             {
                 block.times = None;
             }
+            block.correct(&self.corrections);
         }
     }
 
@@ -426,7 +429,7 @@ impl Index {
         let uploaded: Vec<&Block> =
             self.blocks.iter().map(|(_, block)| block).filter(|it| meets(it.uploaded)).collect();
         let wanted = |block: &Block| {
-            let Some((first, last)) = block.frames else { return false };
+            let Some((first, last)) = block.frames else { return from == i64::MIN && to == i64::MAX };
             block.times.is_none()
                 || meets(block.times)
                 || uploaded.iter().any(|other| other.tells_of(first, last))
@@ -563,6 +566,9 @@ impl Making<'_> {
             }
             Body::Upload(event) => block.upload(event),
             Body::Clock(step) => steps.push((entry.seq, *step)),
+            Body::Correct(correction) => {
+                segment.corrections.push((entry.seq, entry.subject.clone(), correction.clone()));
+            }
             Body::Settled(_) | Body::Cleared(_) | Body::Note(_) => {}
         }
     }
@@ -666,26 +672,4 @@ fn digest(subject: &str, marker: &Marker) -> Option<u64> {
         [source::decoder(subject), &marker.kind, &stamp, position.unit.as_deref().unwrap_or("\u{0}"), &file, &number];
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
     Some(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_few_ranges_hold_every_number_that_was_added_and_join_where_the_gap_is_least() {
-        let mut ranges = Ranges::default();
-        let mut random = fastrand::Rng::with_seed(1);
-        let added: Vec<u64> = std::iter::repeat_with(|| random.u64(..10_000)).take(500).collect();
-        for &seq in &added {
-            ranges.add(seq, seq);
-            assert!(ranges.0.len() <= RANGES_MAX && ranges.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
-        }
-        assert!(added.iter().all(|&seq| ranges.meet(seq, seq)));
-        let mut ranges = Ranges::default();
-        for at in 0..=RANGES_MAX as u64 {
-            ranges.add(at * 1000, at * 1000 + if at == 3 { 990 } else { 1 });
-        }
-        assert!(ranges.meet(3995, 3995) && !ranges.meet(2500, 2500));
-    }
 }

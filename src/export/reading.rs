@@ -33,7 +33,7 @@ impl Reading {
     }
 
     /// An instant as it is written: with milliseconds, and with its zone.
-    pub(super) fn shown(&self, instant: Timestamp) -> String {
+    pub(crate) fn shown(&self, instant: Timestamp) -> String {
         match &self.shown_in {
             None => format!("{instant:.3}"),
             Some(zone) => {
@@ -46,7 +46,12 @@ impl Reading {
 /// The time of a frame: a read's time as it would be uploaded, and the receive time of other
 /// frames.
 pub(super) fn instant_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) -> Timestamp {
+    instant_in(entry, reading.zones.of(&entry.subject), steps)
+}
+
+/// The same for a read whose stamp is understood in this zone.
+pub(super) fn instant_in(entry: &Entry, zone: &TimeZone, steps: &[(u64, Step)]) -> Timestamp {
     let Body::Read(read) = &entry.body else { return entry.time };
     let received = clock::corrected(steps, entry.seq, entry.time);
-    clock::resolve_read(read, reading.zones.of(&entry.subject), received).utc
+    clock::resolve_read(read, zone, received).utc
 }

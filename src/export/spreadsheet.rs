@@ -5,7 +5,8 @@
 //! hundredths only, and a field that begins with `=`, `+`, `-` or `@` is run as a formula. No
 //! quoting prevents that. So each text is written as the one formula that is nothing but that text,
 //! `="0012E5"`, which LibreOffice, Excel and Gnumeric show as it is. Numbers that they keep stay
-//! numbers.
+//! numbers. In a LibreOffice that is told to evaluate no formula, which its dialog is at first, the
+//! text is whole inside the formula; the documents say which box to tick.
 //!
 //! Not chosen: an apostrophe in front, which stays visible and becomes a part of the chip.
 

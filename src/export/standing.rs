@@ -38,10 +38,12 @@ pub(super) struct Standing {
     pub num: u64,
     /// The time as it was uploaded, in ms.
     pub time_ms: i64,
+    /// How much of it is a correction.
+    pub corrected_ms: i64,
 }
 
 impl Standing {
-    const SUPPRESSED: Self = Self { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0 };
+    const SUPPRESSED: Self = Self { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0, corrected_ms: 0 };
 }
 
 /// The upload states of all reads of a stretch.
@@ -58,6 +60,11 @@ pub(super) struct Standings {
     let_go: BTreeMap<u64, u64>,
     /// The reads of the stretch that were released.
     were_held: HashSet<u64>,
+    /// Reads that were sent again because their time was corrected: index of the session and number
+    /// of the passing that was sent before.
+    replaced: HashMap<u64, (u32, u64)>,
+    /// By read: the passing as it was numbered last, and its device. `None`: nobody asks for it.
+    passings: Option<HashMap<u64, (Box<str>, UploadItem)>>,
 }
 
 impl Standings {
@@ -69,6 +76,32 @@ impl Standings {
             open: HashMap::new(),
             let_go: BTreeMap::new(),
             were_held: HashSet::new(),
+            replaced: HashMap::new(),
+            passings: None,
+        }
+    }
+
+    /// The same, with the passing of each read.
+    #[must_use]
+    pub(super) fn with_passings(self) -> Self {
+        Self { passings: Some(HashMap::new()), ..self }
+    }
+
+    /// The device and the passing of a read, as it was numbered last.
+    pub(super) fn passing(&self, seq: u64) -> Option<(&str, &UploadItem)> {
+        self.passings.as_ref()?.get(&seq).map(|(device, item)| (&**device, item))
+    }
+
+    /// Session and number of the passing that was sent before the present one of a read.
+    pub(super) fn replaced(&self, seq: u64) -> Option<(&str, u64)> {
+        let (token, num) = self.replaced.get(&seq)?;
+        Some((self.tokens.get(*token as usize)?, *num))
+    }
+
+    fn keep(&mut self, device: &str, item: UploadItem) {
+        let read = self.read(item.seq.0);
+        if let (Some(passings), Some(seq)) = (&mut self.passings, read) {
+            passings.insert(seq, (device.into(), item));
         }
     }
 
@@ -119,7 +152,18 @@ impl Standings {
 
     pub(super) fn apply(&mut self, event: &UploadEvent) {
         match event {
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
+            UploadEvent::Joined { .. }
+            | UploadEvent::Audited(_)
+            | UploadEvent::Moved { .. }
+            | UploadEvent::SendAgain { .. } => {}
+            UploadEvent::Again { session, items, .. } => {
+                for item in items {
+                    let Some(seq) = self.read(item.seq.0) else { continue };
+                    let token = self.index_of(session);
+                    self.by_seq.remove(&seq);
+                    self.replaced.insert(seq, (token, item.num));
+                }
+            }
             UploadEvent::Batch(batch) => {
                 // A batch is formed only when the batch before it is settled, even if the line that
                 // says so was lost.
@@ -132,14 +176,25 @@ impl Standings {
                 let mut open: BTreeMap<u64, u64> = mine.collect();
                 if !open.is_empty() {
                     let token = self.index_of(&batch.session);
-                    for &UploadItem { seq, num, time_ms, .. } in &batch.items {
-                        self.put(seq.0, Standing { mark: UploadMark::Pending, token, num, time_ms });
+                    for item in &batch.items {
+                        let &UploadItem { seq, num, time_ms, corrected_ms, .. } = item;
+                        self.put(seq.0, Standing { mark: UploadMark::Pending, token, num, time_ms, corrected_ms });
+                        if self.passings.is_some() {
+                            self.keep(&batch.device, item.clone());
+                        }
                     }
                 }
-                for &Found { seq, ref session, num, time_ms, .. } in &batch.found {
+                for found in &batch.found {
+                    let &Found { seq, ref session, num, time_ms, corrected_ms, .. } = found;
                     if self.read(seq.0).is_some() {
                         let token = self.index_of(session);
-                        self.put(seq.0, Standing { mark: UploadMark::Sent, token, num, time_ms });
+                        self.put(seq.0, Standing { mark: UploadMark::Sent, token, num, time_ms, corrected_ms });
+                        // It was to be sent again, and its time there is the right one after all.
+                        if let Some(seq) = self.read(seq.0).filter(|seq| self.replaced.get(seq) == Some(&(token, num)))
+                        {
+                            self.replaced.remove(&seq);
+                        }
+                        self.keep(&batch.device, found.item());
                     }
                 }
                 for seq in batch.dead.iter().chain(&batch.duplicates) {

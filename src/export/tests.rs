@@ -14,6 +14,8 @@ use crate::journal::entry::write_line;
 use crate::journal::log::{Log, LogReader, segments};
 use crate::journal::{Batch, Found, UploadEvent, UploadItem, log_dir};
 use crate::model::chip::{ChipRead, Marker, Position, Seq};
+use crate::model::clock::Step;
+use crate::model::correction::{Correction, Corrections};
 use jiff::tz::TimeZone;
 
 const START: i64 = 1_780_000_000_000;
@@ -29,6 +31,9 @@ struct Written {
     markers: u64,
     /// How often a passing was left open by its batch.
     left_behind: usize,
+    corrections: Corrections,
+    /// How often a passing was sent again because its time was corrected.
+    replaced: usize,
 }
 
 /// The behaviour of an uplink, as far as the log shows it.
@@ -54,7 +59,8 @@ impl Written {
         let log = Log::open(&log_dir(dir.path()), "test", None).unwrap().0;
         let device = |source| Device { source, token: format!("{source}-1"), next: 1, ..Device::default() };
         let (random, devices) = (fastrand::Rng::with_seed(seed), [device("mat"), device("gate")]);
-        Self { dir, log, now: START, random, devices, markers: 0, left_behind: 0 }
+        let corrections = Corrections::default();
+        Self { dir, log, now: START, random, devices, markers: 0, left_behind: 0, corrections, replaced: 0 }
     }
 
     fn write(&mut self, subject: &str, body: Body) -> u64 {
@@ -105,19 +111,28 @@ impl Written {
         self.left_behind += still_open.len();
         device.sent.append(&mut device.open);
         let (mut items, mut dead, mut found) = (Vec::new(), Vec::new(), Vec::new());
-        let returned = device.returned.drain(..).map(|item| (item.seq.0, item.time_ms));
+        let returned = device.returned.drain(..).map(|item| (item.seq.0, item.time_ms - item.corrected_ms));
         let some = device.waiting.len().min(most);
         for (seq, time_ms) in returned.chain(device.waiting.drain(..some)) {
             let num = device.next;
             let (bib, chip) = ("7".into(), "C7".into());
             match self.random.u8(..12) {
                 0 => dead.push(Seq(seq)),
-                1 => found.push(Found { seq: Seq(seq), session: "other".into(), num: 900 + seq, time_ms, bib, chip }),
+                1 => found.push(Found {
+                    seq: Seq(seq),
+                    session: "other".into(),
+                    num: 900 + seq,
+                    time_ms,
+                    corrected_ms: 0,
+                    bib,
+                    chip,
+                }),
                 _ => {
                     // With another time: the zone was a different one when the passing was
                     // uploaded.
                     let time_ms = time_ms + if self.random.u8(..6) == 0 { 7_200_000 } else { 0 };
-                    items.push(UploadItem { seq: Seq(seq), num, time_ms, bib, chip });
+                    let item = UploadItem { seq: Seq(seq), num, time_ms, corrected_ms: 0, bib, chip };
+                    items.push(item.corrected_by(self.corrections.shift_ms(device.source, seq)));
                     device.next += 1;
                 }
             }
@@ -195,6 +210,35 @@ impl Written {
         self.event(at, |device| UploadEvent::Batch(Batch::resend(&device, &session, vec![item])));
     }
 
+    /// Somebody corrects the times of some entries of a decoder.
+    fn correct(&mut self, source: &'static str) {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for _ in 0..self.random.usize(1..4) {
+            let low = ranges.last().map_or(1, |(_, last)| last + 2);
+            let first = self.random.u64(low..self.log.next.max(low + 1));
+            ranges.push((first, first + self.random.u64(..60)));
+        }
+        ranges.retain(|(_, last)| *last < self.log.next);
+        let shift_ms = [18_000_000, -18_000_000, 90_000][self.random.usize(..3)];
+        let correction = Correction { ranges, shift_ms, zone: None, by: "timer".into(), oldest: 0 };
+        self.corrections.add(source, &correction);
+        self.write(source, Body::Correct(correction));
+    }
+
+    /// A passing that is in the cloud is sent again with its corrected time.
+    fn replace(&mut self, at: usize) {
+        let device = &mut self.devices[at];
+        let (source, corrections) = (device.source, &self.corrections);
+        let wrong = |item: &UploadItem| item.corrected_ms != corrections.shift_ms(source, item.seq.0);
+        let Some(place) = device.sent.iter().position(wrong) else { return };
+        let item = device.sent.remove(place);
+        let item = item.clone().corrected_by(corrections.shift_ms(source, item.seq.0));
+        device.returned.push(item.clone());
+        self.replaced += 1;
+        let (session, next) = (device.token.as_str().into(), Seq(0));
+        self.event(at, |device| UploadEvent::Again { device, session, items: vec![item], next });
+    }
+
     fn marker(&mut self) {
         if self.random.u8(..3) > 0 {
             self.markers += 1;
@@ -208,7 +252,9 @@ impl Written {
     fn some(&mut self, count: usize) {
         for _ in 0..count {
             let (at, source) = (self.random.usize(..2), SOURCES[self.random.usize(..3)]);
-            match self.random.u8(..40) {
+            match self.random.u8(..43) {
+                40 if self.random.bool() => self.correct(source),
+                40..=42 => self.replace(at),
                 0..=24 => self.read(source),
                 25..=29 => self.batch(at),
                 30..=34 => self.settle(at),
@@ -289,6 +335,7 @@ fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>
             UploadEvent::Accepted { first, last, .. } => settle(open, *first, *last, "sent"),
             UploadEvent::DeadLetter { num, .. } => settle(open, *num, *num, "quarantined"),
             UploadEvent::Released { first, last, .. } => settle(open, *first, *last, "released"),
+            UploadEvent::Again { items, .. } => all.retain(|seq, _| items.iter().all(|item| item.seq.0 != *seq)),
             _ => {}
         }
     }
@@ -314,6 +361,9 @@ fn of_any_log_every_frame_is_told_once_with_its_upload_and_a_window_is_what_all_
         let mut written = Written::new(seed);
         for round in 0..4 {
             written.some(200);
+            if round == 1 {
+                written.log.rotate(Some("{}")).unwrap();
+            }
             let durable = if round % 2 == 0 { u64::MAX } else { written.log.next / 2 };
             let all = Query { durable, ..Query::default() };
             let rows = written.exported(all.clone());
@@ -322,6 +372,11 @@ fn of_any_log_every_frame_is_told_once_with_its_upload_and_a_window_is_what_all_
                 let told = (row["upload"]["state"].as_str().unwrap(), row["upload"]["num_passing"].as_u64());
                 let known = uploads.get(&row["seq"].as_u64().unwrap()).copied();
                 assert_eq!(told, known.unwrap_or(("pending", None)), "seed {seed}: {row}");
+                if durable == u64::MAX {
+                    let (source, seq) = (row["decoder"].as_str().unwrap(), row["seq"].as_u64().unwrap());
+                    let shift = row["corrected_ms"].as_i64().unwrap_or(0);
+                    assert_eq!(shift, written.corrections.shift_ms(source, seq), "seed {seed}: {row}");
+                }
             }
             // A marker with the number of an earlier one is its duplicate.
             let mut seen = std::collections::BTreeSet::new();
@@ -344,6 +399,7 @@ fn of_any_log_every_frame_is_told_once_with_its_upload_and_a_window_is_what_all_
         let closed = segments(&log_dir(written.dir.path())).unwrap().len() - 1;
         assert!(closed > 0 && kept == closed, "seed {seed}: {kept} of {closed}");
         assert!(written.left_behind > 0, "seed {seed}: nothing was left behind");
+        assert!(written.replaced > 0, "seed {seed}: nothing was sent again");
     }
 }
 

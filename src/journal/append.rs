@@ -1,6 +1,6 @@
 //! Putting entries into the log: each call returns when its entries would survive a power cut.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -14,6 +14,9 @@ use super::{Durable, Journal};
 use crate::decoders::{Frame, Framed};
 use crate::model::chip::Seq;
 use crate::model::clock::Step;
+
+/// Longest time that a stop, or a look at the log, waits for what rides with the next group.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 impl Journal {
     pub(super) async fn write(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
@@ -73,6 +76,12 @@ impl Journal {
         let request = AppendRequest { drafts: Vec::new(), reply, settle: true };
         self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?.map(|_| ())
+    }
+
+    /// The same, but a disk that takes nothing now does not hold the caller up: what rides may be
+    /// lost.
+    pub(crate) async fn settle_soon(&self) {
+        let _ = tokio::time::timeout(SETTLE_MAX, self.settle()).await;
     }
 
     /// Keeps frames of one decoder or source (at least one frame, and no [`Frame::Info`]) and

@@ -19,6 +19,7 @@
 //! | `settled` | source | the sink | all that it owes of the source, up to this entry, is settled | | |
 //! | `note` | code | what happened, for people | | | cut off bytes (`repair` only) |
 //! | `clock` | `box` | a [`Step`] of the box's clock as JSON | | | |
+//! | `correct` | decoder | a [`Correction`] of its times as JSON | | | |
 //!
 //! * An `upload` without the name of a sink is of a version that knew only `rufus`.
 //! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last
@@ -42,6 +43,7 @@ use super::sink::{RUFUS, Settled};
 use crate::decoders::Cleared;
 use crate::model::chip::{Age, Caution, ChipRead, Label, Marker, Position, Seq, Sighting, Stamp};
 use crate::model::clock::Step;
+use crate::model::correction::Correction;
 use crate::model::escape::{escape_into, unescape};
 
 /// The content of an entry.
@@ -63,6 +65,8 @@ pub enum Body {
     Note(Box<str>),
     /// The box's clock stepped, so earlier receive times have to be corrected.
     Clock(Step),
+    /// Somebody corrected the times of reads of a decoder.
+    Correct(Correction),
 }
 
 /// One line of the log.
@@ -108,6 +112,7 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         Body::Settled(_) => b"settled\t",
         Body::Note(_) => b"note\t",
         Body::Clock(_) => b"clock\t",
+        Body::Correct(_) => b"correct\t",
     };
     out.extend_from_slice(kind);
     push_text(out, &entry.subject);
@@ -156,6 +161,10 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         }
         Body::Clock(step) => {
             push_json(out, step);
+            out.extend_from_slice(b"\t\t");
+        }
+        Body::Correct(correction) => {
+            push_json(out, correction);
             out.extend_from_slice(b"\t\t");
         }
         Body::Note(text) => {
@@ -246,6 +255,7 @@ fn parse_content(text: &str) -> Option<Entry> {
         "settled" => Body::Settled(Settled { sink: text_of(a)?, through: Seq(b.parse().ok()?) }),
         "note" => Body::Note(text_of(a)?),
         "clock" => Body::Clock(serde_json::from_slice(&unescape(a).ok()?).ok()?),
+        "correct" => Body::Correct(serde_json::from_slice(&unescape(a).ok()?).ok()?),
         _ => return None,
     };
     Some(Entry { seq, in_group, subject, time, body, raw })
@@ -510,6 +520,11 @@ mod tests {
             round_trip(&entry(Body::Upload(event), b""));
             let step = Step { from: number, sure: number, before_ms: -5, step_ms: i64::from(rssi.unwrap_or(0)) };
             round_trip(&entry(Body::Clock(step), b""));
+            let correction = Correction {
+                ranges: vec![(1, number), (number, number)], shift_ms: i64::from(rssi.unwrap_or(0)), zone: amid.then(|| text.clone().into()), by: text.clone().into(),
+                oldest: number,
+            };
+            round_trip(&entry(Body::Correct(correction), b""));
         }
 
         #[test]

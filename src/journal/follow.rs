@@ -361,8 +361,10 @@ fn open_and_replay(
         Some((_, state)) if state.identity != identity => {
             return Err(Broken::Corrupt("it belongs to another journal".into()));
         }
-        // The mark would have made the log continue above this number, so the mark was lost, too.
-        // The numbers in between are given again.
+        // The mark would have made the log continue above this number, so the mark was lost together
+        // with the end of the log. The numbers in between are given again: only this queue still
+        // knows them, and it is rebuilt. Both losses at once are the one case in which a number is
+        // given twice, and the loss is reported.
         Some((_, state)) => {
             let gone = format!("entries {}–{} were kept once and are gone from the log", durable + 1, state.followed);
             let message = format!("{gone}: was a file of {} removed?", shared.log_dir().display());

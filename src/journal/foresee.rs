@@ -49,7 +49,7 @@ pub(super) fn foresee(
             }
             // A read of another location of a decoder may be the same read.
             Body::Read(read) => group.note(read)?,
-            Body::Clock(_) => return None,
+            Body::Clock(_) | Body::Correct(_) => return None,
             Body::Upload(event) if event.device() == device => match event {
                 UploadEvent::Accepted { .. } | UploadEvent::Audited(_) => {}
                 _ => return None,
@@ -99,7 +99,7 @@ fn is_free(state: &State, entries: &[Entry], device: &str, sources: &[Box<str>])
         })
     };
     let open = fold.in_flight.iter().flat_map(|flight| &flight.open);
-    fold.returned.is_empty() && open.into_iter().all(|item| accepted(item.num))
+    fold.waiting_again().next().is_none() && open.into_iter().all(|item| accepted(item.num))
 }
 
 /// What the fold will decide about a read.

@@ -10,7 +10,8 @@
 //!
 //! It is written at every checkpoint *before* the queue is, so it is never behind the queue. It is
 //! renamed into place, so it is either whole or the mark before. If it cannot be read, it counts as
-//! missing: the log alone decides, as far as it can. If it cannot be written (a full disk), the
+//! missing: the log alone decides, as far as it can. If the end of the log is lost together with the
+//! mark, nothing knows the numbers that were given there, and they are given again (`follow`). If it cannot be written (a full disk), the
 //! mark before stays, and a loss in this time is reported less exactly.
 
 use std::io;

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -15,9 +14,6 @@ use super::terms::{JournalConfig, OpenError};
 use super::{Journal, damage, failpoint, follow, lock, log, mark, paths, reserve, start, verify, writer};
 use crate::model::chip::Seq;
 use crate::status::Board;
-
-/// Longest time that closing waits for events that ride with the next group.
-const SETTLE_MAX: Duration = Duration::from_secs(2);
 
 /// What `Journal::open` hands to the threads.
 pub(super) struct Parts {
@@ -135,8 +131,7 @@ impl Journal {
     pub async fn close(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         if !threads.is_empty() {
-            // A disk that does not answer must not hold the end up. What rides may be lost.
-            let _ = tokio::time::timeout(SETTLE_MAX, self.settle()).await;
+            self.settle_soon().await;
         }
         self.shared.lock().closing = true;
         self.shared.turn.notify_all();

@@ -53,6 +53,9 @@ use value::{postcard_bytes, unseal, unsealed};
 
 /// Reads in a block.
 const BLOCK_READS: usize = 256;
+/// How far before an entry the beginning of its block is looked for first. Blocks of reads that wait one
+/// after the other are not longer.
+const BLOCK_REACH: u64 = 1024;
 /// Bytes of one value. A larger state is cut into parts.
 const PART_BYTES: usize = 64 * 1024;
 /// Bytes of the page cache of one directory.
@@ -555,9 +558,9 @@ impl Span {
             return Ok(Vec::new());
         }
         let reads = self.with(|Handle { db, .. }| {
-            let before = db.range(block_key(0)..=block_key(after)).next_back();
+            let before = block_at(db, after)?;
             let following = db.range(block_key(after.saturating_add(1))..=block_key(u64::MAX));
-            for pair in before.into_iter().chain(following) {
+            for pair in before.map(Ok).into_iter().chain(following) {
                 let mut reads = decode_block(&pair?.1)?;
                 reads.retain(|waiting| waiting.read.seq.0 > after);
                 if !reads.is_empty() {
@@ -582,6 +585,23 @@ impl Span {
         // The rest is removed when the queue is opened again.
         let _ = std::fs::remove_dir_all(&gone);
         Ok(())
+    }
+}
+
+/// The last block that begins at `seq` or before. It is looked for forwards, in a part before `seq` that
+/// grows: sled's way backwards holds a key of a megabyte, which would be a tenth of the program.
+fn block_at(db: &sled::Db, seq: u64) -> Result<Option<(sled::IVec, sled::IVec)>, Broken> {
+    let mut reach = BLOCK_REACH;
+    loop {
+        let from = seq.saturating_sub(reach);
+        let mut last = None;
+        for pair in db.range(block_key(from)..=block_key(seq)) {
+            last = Some(pair?);
+        }
+        if last.is_some() || from == 0 {
+            return Ok(last);
+        }
+        reach = reach.saturating_mul(16);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::Journal;
@@ -66,7 +67,7 @@ impl Journal {
     /// the queue does not serve. The receive times are corrected by the steps of the box's clock
     /// that were recorded since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
-        let (mut after, cursors, steps, mut span) = {
+        let (mut after, cursors, steps, corrections, mut span) = {
             let core = self.shared.lock();
             if !core.serving {
                 return Pending::default();
@@ -78,9 +79,11 @@ impl Journal {
             let cursors: Vec<u64> = decoders.iter().map(|decoder| cursor(decoder)).collect();
             let seen = core.nothing_before.get(device).copied().unwrap_or(0);
             let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
-            let returned = core.state.devices.get(device).map(|fold| &fold.returned);
+            let returned = core.state.devices.get(device).map(DeviceFold::waiting_again);
             let returned = returned.into_iter().flatten().take(limit).cloned().collect();
-            (from.max(seen), cursors, core.state.steps.clone(), Pending { returned, ..Pending::default() })
+            let corrections = core.state.corrections.clone();
+            let span = Pending { returned, ..Pending::default() };
+            (from.max(seen), cursors, core.state.steps.clone(), corrections, span)
         };
         span.through = Seq(after);
         let mine = |waiting: &Waiting| {
@@ -112,6 +115,8 @@ impl Journal {
                 let own = steps.partition_point(|(_, step)| step.from < self.first);
                 let steps = if waiting.read.seq.0 < self.first { &steps[..] } else { &steps[own..] };
                 waiting.read.received = clock::corrected(steps, waiting.read.seq.0, waiting.read.received);
+                waiting.read.corrected_ms = corrections.shift_ms(&waiting.read.decoder, waiting.read.seq.0);
+                waiting.read.zone = corrections.zone(&waiting.read.decoder, waiting.read.seq.0).map(Into::into);
                 match waiting.verdict {
                     ReadVerdict::Passing => span.reads.push(waiting.read),
                     ReadVerdict::Dead => span.dead.push(waiting.read.seq),
@@ -140,7 +145,7 @@ impl Journal {
             };
             if after < in_blocks {
                 for span in spans {
-                    match span.reads_after(after) {
+                    match aside(|| span.reads_after(after)) {
                         Ok(mut reads) => {
                             reads.retain(|waiting| waiting.read.seq.0 <= in_blocks);
                             if !reads.is_empty() {
@@ -176,7 +181,8 @@ impl Journal {
         let (decoders, waiting) = {
             let core = self.shared.lock();
             let open = core.state.devices.values().map(|device| {
-                device.returned.len() as u64 + device.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
+                device.waiting_again().count() as u64
+                    + device.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
             });
             let waiting = core.state.waiting + open.sum::<u64>();
             let accepted: u64 = core.riding().values().map(|(accepted, _)| accepted).sum();
@@ -224,6 +230,20 @@ impl Journal {
         true
     }
 
+    /// How many passings of each device have a number in its last session, with that session: those
+    /// in the cloud, and those on their way. A device whose count is not known is left out.
+    pub fn numbered_in_session(&self) -> Vec<(Box<str>, Box<str>, u64)> {
+        let core = self.shared.lock();
+        let last = |fold: &DeviceFold| {
+            let (token, ..) = fold.sessions.last()?;
+            let (_, count) = fold.numbered_in.iter().find(|(known, _)| known == token)?;
+            Some((token.clone(), *count))
+        };
+        let devices = core.state.devices.iter().filter(|_| core.serving);
+        let known = devices.filter_map(|(device, fold)| Some((device.clone(), last(fold)?)));
+        known.map(|(device, (token, count))| (device, token, count)).collect()
+    }
+
     /// Number of passings that are set aside, over all devices.
     pub fn dead_letters(&self) -> u64 {
         self.shared.lock().state.devices.values().map(DeviceFold::dead_letter_count).sum()
@@ -241,11 +261,11 @@ impl Journal {
         open.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Passings of a device that were released and not numbered since. Valid only after
+    /// Passings of a device that were released, or are to be sent again, and were not numbered since. Valid only after
     /// [`Journal::serving`].
     pub fn released(&self, device: &str) -> Vec<UploadItem> {
         let core = self.shared.lock();
-        core.state.devices.get(device).map(|fold| fold.returned.clone()).unwrap_or_default()
+        core.state.devices.get(device).map(|fold| fold.waiting_again().cloned().collect()).unwrap_or_default()
     }
 
     /// Number of passings of all devices that were set aside because the cloud failed at them. They
@@ -269,5 +289,41 @@ impl Journal {
             held.merge(&fold.held);
         }
         held
+    }
+}
+
+/// Does what may wait for the disk. Other tasks of the runtime go on meanwhile, on another thread: a
+/// card that does not answer must not keep the links from reading.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(), // a test's runtime has one thread
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_disk_that_does_not_answer_holds_up_only_the_task_that_asks_it() {
+        let (answer, waits) = mpsc::channel();
+        let (asks, asked) = tokio::sync::oneshot::channel();
+        let asking = tokio::spawn(async move {
+            aside(|| {
+                asks.send(()).unwrap();
+                waits.recv_timeout(Duration::from_secs(30))
+            })
+        });
+        // A link, on the one thread that the runtime has.
+        let other = tokio::spawn(async move {
+            asked.await.unwrap();
+            answer.send("at last").unwrap();
+        });
+        other.await.unwrap();
+        assert_eq!(asking.await.unwrap(), Ok("at last"));
     }
 }

@@ -156,7 +156,7 @@ mod tests {
         let read = ChipRead::new(chip.clone(), "2026-03-06T20:27:47.350".parse().unwrap());
         let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
         let seq = journal.append("a", Timestamp::UNIX_EPOCH, frames).await.unwrap().get().last;
-        let items = vec![UploadItem { seq, num, time_ms: 0, bib: "7".into(), chip: chip.into() }];
+        let items = vec![UploadItem { seq, num, time_ms: 0, corrected_ms: 0, bib: "7".into(), chip: chip.into() }];
         let (device, session, decoders) = ("D", "S", vec!["a".into()]);
         let batch = Batch { through: seq, decoders, ..Batch::resend(device, session, items) };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();

@@ -162,8 +162,8 @@ impl SinkReader {
         self.reader.next().await
     }
 
-    /// Whether the sink has to pass this entry on: a read or a marker that it has not settled before
-    /// it began to read.
+    /// Whether the sink owes this entry: it is a read or a marker, and was not settled when the sink
+    /// began to read. A read that is held back says so, and comes again when it is released.
     pub fn owes(&self, entry: &Entry) -> bool {
         matches!(entry.body, Body::Read(_) | Body::Marker(_))
             && self.began.get(&entry.subject).is_none_or(|settled| entry.seq > *settled)

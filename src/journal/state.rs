@@ -30,18 +30,22 @@ use super::failpoint;
 use super::held_back::HeldBack;
 use super::log::LogPlace;
 use super::undated::{self, Undated, Which};
-use super::{Audited, Batch, DeviceState, InFlight, PendingRead, SessionAudit, Unsettled, UploadEvent, UploadItem};
+use super::{
+    Audited, Batch, DeviceState, InFlight, PendingRead, SendAgainOrder, SessionAudit, Unsettled, UploadEvent,
+    UploadItem,
+};
 use crate::model::chip::{ChipRead, Marker, Stamp, StoredRanges};
 use crate::model::clock::{self, Step, Zones};
+use crate::model::correction::Corrections;
 use crate::model::source;
 use crate::status::ReadCounts;
 
 /// Number of reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub(super) const TAIL_MAX: usize = 65_536;
-/// Identities remembered per decoder, about 7 MB when full. With them, a duplicate that arrives
+/// Identities remembered per decoder, about 3.5 MB when full. With them, a duplicate that arrives
 /// soon is recognised without access to the disk, and so is a duplicate of a read whose log line
 /// was lost. All other identities are in the dedup index ([`super::dedup_index`]).
-const RECENT_MAX: usize = 262_144;
+const RECENT_MAX: usize = 131_072;
 /// Code of the note that ends the waiting of reads. Its text begins with the number up to which no
 /// read waits any more. No entry with that number has to exist yet.
 pub(super) const WAITED: &str = "waited";
@@ -166,6 +170,20 @@ pub(super) struct DeviceFold {
     /// Sessions in which passings were numbered, and their audits, the newest last.
     #[serde(default)]
     pub audits: Vec<SessionAudit>,
+    /// Sessions with the number of passings that have a number there: those in the cloud, and those
+    /// on their way. A session is here only if this log has all of its lines, and was followed by a
+    /// version that counts. At most [`SESSIONS_MAX`], the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numbered_in: Vec<(Box<str>, u64)>,
+    /// Orders to send passings again that are not carried out, the oldest first. At most
+    /// [`super::correct::ORDERS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<SendAgainOrder>,
+    /// Passings that are to be sent again, each with the session that has it, until they are in a
+    /// batch: one piece of the first order. They are not among the returned ones, whose order is
+    /// that of their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replacing: Vec<(Box<str>, UploadItem)>,
 }
 
 /// The state of the fold.
@@ -193,6 +211,9 @@ pub(super) struct State {
     /// Steps of the box's clock, each with the number of its entry, the newest last.
     #[serde(default)]
     pub steps: Vec<(u64, Step)>,
+    /// What somebody corrected.
+    #[serde(default, skip_serializing_if = "Corrections::is_empty")]
+    pub corrections: Corrections,
     /// The last read whose day depends on a receive time of a clock that was not set. 0: no such
     /// read since the clock was set.
     #[serde(default)]
@@ -258,6 +279,7 @@ impl State {
                 }
             }
             Body::Clock(step) => self.clock(entry.seq, *step, rules),
+            Body::Correct(correction) => self.corrections.add(&entry.subject, correction),
             Body::Marker(marker) => self.marker(entry, marker),
             Body::Rejected(_) | Body::Note(_) => {}
         }
@@ -315,6 +337,9 @@ impl State {
         let is_new_entry = read.let_go.is_none();
         if is_new_entry {
             self.count(|counts| counts.kept += 1);
+        }
+        if let Some((_, of)) = read.let_go.as_deref() {
+            self.corrections.let_go(decoder, of.0, seq);
         }
         let again = is_new_entry && self.is_duplicate(entry, read, rules, known);
         let waits = is_new_entry && read.amid_stored && seq > self.waited_through;
@@ -467,7 +492,10 @@ impl State {
                 let known = fold.sessions.iter().position(|session| session.0 == *token);
                 let next = match known.map(|at| fold.sessions.remove(at)) {
                     Some((_, _, before)) => before.max(*next),
-                    None => *next,
+                    None => {
+                        fold.counts_from_here(token);
+                        *next
+                    }
                 };
                 if fold.sessions.len() == SESSIONS_MAX {
                     fold.sessions.remove(0);
@@ -485,7 +513,7 @@ impl State {
             }
             UploadEvent::DeadLetter { device, num, again, .. } => {
                 let fold = self.device_mut(device);
-                for item in fold.settle(*num, *num) {
+                for item in fold.take_out(*num, *num) {
                     fold.set_aside = fold.dead_letter_count() + 1;
                     insert_range(&mut fold.dead_letters, item.seq.0);
                     if *again && fold.failing.len() < FAILING_MAX {
@@ -496,7 +524,7 @@ impl State {
             }
             UploadEvent::Released { device, first, last } => {
                 let fold = self.device_mut(device);
-                let released = fold.settle(*first, *last);
+                let released = fold.take_out(*first, *last);
                 fold.returned.extend(released);
                 fold.returned.sort_by_key(|item| item.num);
             }
@@ -504,12 +532,30 @@ impl State {
             UploadEvent::Moved { device, to, items } => {
                 let seqs: HashSet<u64> = items.iter().map(|item| item.seq.0).collect();
                 let returned = &mut self.device_mut(device).returned;
-                let moved: Vec<UploadItem> = returned.extract_if(.., |item| seqs.contains(&item.seq.0)).collect();
+                let mut moved: Vec<UploadItem> = returned.extract_if(.., |item| seqs.contains(&item.seq.0)).collect();
+                let replacing = &mut self.device_mut(device).replacing;
+                let more = replacing.extract_if(.., |(_, item)| seqs.contains(&item.seq.0)).map(|(_, item)| item);
+                moved.extend(more);
                 let fold = self.device_mut(to);
                 fold.returned.extend(moved);
                 // Their numbers belong to sessions of two devices, so the order is that of the
                 // journal.
                 fold.returned.sort_by_key(|item| item.seq);
+            }
+            UploadEvent::SendAgain { device, order } => self.device_mut(device).orders.push(order.clone()),
+            UploadEvent::Again { device, session, items, next } => {
+                let fold = self.device_mut(device);
+                for item in items {
+                    // None is given twice. If one were, it would still go up once.
+                    if fold.waiting_again().all(|known| known.seq != item.seq) {
+                        fold.sent = fold.sent.saturating_sub(1);
+                        fold.replacing.push((session.clone(), item.clone()));
+                    }
+                }
+                if let Some(order) = fold.orders.first_mut() {
+                    order.from = *next;
+                }
+                fold.orders.retain(|order| order.from <= order.through);
             }
         }
     }
@@ -531,8 +577,9 @@ impl State {
         }
         let taken = || batch.items.iter().map(|item| item.seq).chain(batch.found.iter().map(|found| found.seq));
         let all: HashSet<u64> = taken().map(|seq| seq.0).collect();
-        let before = fold.returned.len();
+        let before = fold.waiting_again().count();
         fold.returned.retain(|item| !all.contains(&item.seq.0));
+        fold.replacing.retain(|(_, item)| !all.contains(&item.seq.0));
         let failing = fold.failing.len();
         fold.failing.retain(|item| !all.contains(&item.seq.0));
         let tried = failing - fold.failing.len();
@@ -542,8 +589,12 @@ impl State {
         if fold.set_aside == 0 {
             fold.dead_letters.clear();
         }
-        let again = before - fold.returned.len() + tried;
+        let again = before - fold.waiting_again().count() + tried;
         fold.sent += batch.found.len() as u64;
+        fold.count_in(&batch.session, |count| count + batch.items.len() as u64);
+        for found in &batch.found {
+            fold.count_in(&found.session, |count| count + 1);
+        }
         if let Some(last) = batch.items.last() {
             if fold.sessions.iter().all(|session| session.0 != batch.session) {
                 // The line that joined this session is lost from the log.
@@ -603,7 +654,7 @@ impl State {
     /// What became of reads.
     fn accounted(&self, counts: Counts) -> ReadCounts {
         let open = |fold: &DeviceFold| {
-            fold.returned.len() as u64 + fold.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
+            fold.waiting_again().count() as u64 + fold.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
         };
         let devices = || self.devices.values();
         ReadCounts {
@@ -672,7 +723,7 @@ impl State {
     pub(super) fn unsettled(&self) -> BTreeMap<Box<str>, Unsettled> {
         let of = |fold: &DeviceFold| Unsettled {
             in_flight: fold.in_flight.as_ref().map_or(0, |flight| flight.open.len()),
-            released: fold.returned.len(),
+            released: fold.waiting_again().count(),
         };
         let all = self.devices.iter().map(|(device, fold)| (device.clone(), of(fold)));
         all.filter(|(_, unsettled)| unsettled.count() > 0).collect()
@@ -706,7 +757,7 @@ impl State {
     /// The lowest entry that an upload may still need. `None`: everything is settled.
     pub(super) fn needed_from(&self) -> Option<u64> {
         let devices = self.devices.values().flat_map(|fold| {
-            let open = fold.in_flight.iter().flat_map(|flight| flight.open.iter()).chain(&fold.returned);
+            let open = fold.in_flight.iter().flat_map(|flight| flight.open.iter()).chain(fold.waiting_again());
             open.map(|item| item.seq.0)
         });
         let decoders = self.decoders.values().filter(|fold| fold.last > fold.cursor).map(|fold| fold.cursor + 1);
@@ -745,6 +796,39 @@ impl DeviceFold {
         settled
     }
 
+    /// Like [`DeviceFold::settle`], for passings that do not get into their session under these
+    /// numbers.
+    fn take_out(&mut self, first: u64, last: u64) -> Vec<UploadItem> {
+        let session = self.in_flight.as_ref().map(|flight| flight.batch.session.clone());
+        let out = self.settle(first, last);
+        if let Some(session) = session {
+            self.count_in(&session, |count| count.saturating_sub(out.len() as u64));
+        }
+        out
+    }
+
+    /// The session is joined for the first time: every passing in it will be counted.
+    fn counts_from_here(&mut self, token: &str) {
+        if self.numbered_in.iter().any(|(known, _)| **known == *token) {
+            return;
+        }
+        if self.numbered_in.len() == SESSIONS_MAX {
+            self.numbered_in.remove(0);
+        }
+        self.numbered_in.push((token.into(), 0));
+    }
+
+    fn count_in(&mut self, token: &str, change: impl FnOnce(u64) -> u64) {
+        if let Some((_, count)) = self.numbered_in.iter_mut().find(|(known, _)| **known == *token) {
+            *count = change(*count);
+        }
+    }
+
+    /// Passings that had a number once and wait for a new one: first those that are in no session.
+    pub(super) fn waiting_again(&self) -> impl Iterator<Item = &UploadItem> {
+        self.returned.iter().chain(self.replacing.iter().map(|(_, item)| item))
+    }
+
     fn audit_due(&mut self, token: &str) {
         if let Some(known) = self.audits.iter_mut().find(|audit| *audit.token == *token) {
             known.due = true;
@@ -779,6 +863,8 @@ impl DeviceFold {
     }
 
     fn doubt_all(&mut self) {
+        // Passings that the lost lines numbered are not counted.
+        self.numbered_in.clear();
         self.doubt = Some(self.sessions.last().map(|session| session.0.clone()).into_iter().collect());
     }
 
@@ -814,7 +900,7 @@ pub(super) fn pending_read(entry: &Entry, read: &ChipRead) -> PendingRead {
     let received = read.moment(entry.time);
     let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
     let (seq, decoder) = (crate::model::chip::Seq(entry.seq), entry.subject.clone());
-    PendingRead { seq, decoder, received, chip, stamp, replay }
+    PendingRead { seq, decoder, received, chip, stamp, replay, corrected_ms: 0, zone: None }
 }
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;

@@ -17,10 +17,27 @@ pub struct UploadItem {
     pub num: u64,
     /// UTC, milliseconds since 1970.
     pub time_ms: i64,
+    /// How much of `time_ms` is a correction ([`crate::model::correction`]). If the corrections of
+    /// the read have another sum now, the time of this passing is not the right one any more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub corrected_ms: i64,
     /// Never empty.
     pub bib: Box<str>,
     /// Chip code.
     pub chip: Box<str>,
+}
+
+impl UploadItem {
+    /// The same passing with the time that it has if its read is corrected by `shift_ms`.
+    #[must_use]
+    pub(crate) fn corrected_by(self, shift_ms: i64) -> Self {
+        let time_ms = self.time_ms.saturating_sub(self.corrected_ms).saturating_add(shift_ms);
+        Self { time_ms, corrected_ms: shift_ms, ..self }
+    }
+}
+
+fn is_zero(ms: &i64) -> bool {
+    *ms == 0
 }
 
 /// A numbered batch: it covers a span of the journal and numbers its passings. It never changes
@@ -39,7 +56,8 @@ pub struct Batch {
     /// Reads of the span that are duplicates of stored reads.
     #[serde(default, rename = "repeats", skip_serializing_if = "Vec::is_empty")]
     pub duplicates: Vec<Seq>,
-    /// Reads of the span that the cloud already had, as was found after log lines were lost.
+    /// Reads of the span that the cloud already had, as was found after log lines were lost. Also
+    /// passings that were to be sent again, and whose time there turned out to be the right one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<Found>,
     /// Numbers of the batch before, in the same session, that may be in the cloud and stay in
@@ -64,6 +82,9 @@ pub struct Found {
     pub num: u64,
     /// UTC, milliseconds since 1970.
     pub time_ms: i64,
+    /// See [`UploadItem::corrected_ms`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub corrected_ms: i64,
     /// The bib with which it would have been sent. Empty in lines of versions that did not write
     /// it.
     #[serde(default)]
@@ -80,6 +101,7 @@ impl Found {
             seq: self.seq,
             num: self.num,
             time_ms: self.time_ms,
+            corrected_ms: self.corrected_ms,
             bib: self.bib.clone(),
             chip: self.chip.clone(),
         }
@@ -224,6 +246,41 @@ pub enum UploadEvent {
         /// The passings.
         items: Vec<UploadItem>,
     },
+    /// Somebody asked that the passings of a device are sent again that are in the cloud with a
+    /// time that was corrected since. [`UploadEvent::Again`] carries it out.
+    SendAgain {
+        /// Device.
+        device: Box<str>,
+        /// What is sent again.
+        order: SendAgainOrder,
+    },
+    /// A piece of the first order that is not carried out: these passings of `session` get new
+    /// numbers, with their right time. The cloud keeps the old ones, because no call deletes a
+    /// passing.
+    Again {
+        /// Device.
+        device: Box<str>,
+        /// `token_session` of the session that has them.
+        session: Box<str>,
+        /// The passings as they were sent, in the order of their reads. They get their right times
+        /// with their new numbers. If a later correction made the old time the right one again,
+        /// they count as found there ([`Batch::found`]).
+        items: Vec<UploadItem>,
+        /// The order is carried out for every read before this one.
+        next: Seq,
+    },
+}
+
+/// What is sent again: of which decoder, and which reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendAgainOrder {
+    /// The decoder with all its sources, or one source. `None`: every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<Box<str>>,
+    /// The first read.
+    pub from: Seq,
+    /// The last read.
+    pub through: Seq,
 }
 
 /// Passings that were numbered for a device and are not settled.
@@ -298,6 +355,10 @@ pub struct PendingRead {
     pub stamp: Stamp,
     /// The decoder said that it stored the read and sends it late.
     pub replay: bool,
+    /// By how much somebody corrected its time ([`crate::model::correction`]), in milliseconds.
+    pub corrected_ms: i64,
+    /// The zone in which its stamp was understood when somebody corrected it, by its name.
+    pub zone: Option<Box<str>>,
 }
 
 /// The next span of the journal for a device.
@@ -306,6 +367,9 @@ pub struct Pending {
     /// Items that were released (from a closed session, or because their numbers were taken). They
     /// are sent first, with new numbers and otherwise unchanged.
     pub returned: Vec<UploadItem>,
+    /// Passings that were to be sent again, and that are in the cloud with the right time. They need
+    /// no number.
+    pub found: Vec<Found>,
     /// Reads that are passings, in journal order.
     pub reads: Vec<PendingRead>,
     /// Reads that fall in the dead time.
@@ -319,7 +383,11 @@ pub struct Pending {
 impl Pending {
     /// Whether there is nothing to upload and nothing to mark.
     pub fn is_empty(&self) -> bool {
-        self.returned.is_empty() && self.reads.is_empty() && self.dead.is_empty() && self.duplicates.is_empty()
+        self.returned.is_empty()
+            && self.found.is_empty()
+            && self.reads.is_empty()
+            && self.dead.is_empty()
+            && self.duplicates.is_empty()
     }
 
     /// Leaves out the read `seq` and every entry of the journal after it.
@@ -344,7 +412,9 @@ impl UploadEvent {
             | Self::Accepted { device, .. }
             | Self::DeadLetter { device, .. }
             | Self::Released { device, .. }
-            | Self::Moved { device, .. } => device,
+            | Self::Moved { device, .. }
+            | Self::SendAgain { device, .. }
+            | Self::Again { device, .. } => device,
             Self::Batch(batch) => &batch.device,
             Self::Audited(audited) => &audited.device,
         }

@@ -7,7 +7,10 @@
 //! * **One read proves nothing.** Three of the last five reads have to agree, or two answers of the
 //!   decoder's clock, or one answer that nothing contradicted for [`ALONE`].
 //! * **A late delivery explains only stamps that are behind.** Nothing arrives before it happened,
-//!   so for stamps that are ahead the limits are those of a clock that the decoder reports.
+//!   so for stamps that are ahead the limits are those of a clock that the decoder reports. For
+//!   stamps that are behind, the read that arrived soonest tells most: the clock is behind by no
+//!   more than that read says. And if the decoder tells its clock and it is right, stamps that are
+//!   a little behind are only late.
 //! * Pure: offsets and moments are passed in. The owner of this value reports to the board.
 
 use std::collections::VecDeque;
@@ -38,6 +41,10 @@ const SPAN: Duration = Duration::from_secs(2);
 /// So reads that are late count by samples this far apart. The last [`LAST`] samples cover [`SPAN`],
 /// however many reads arrive in a second.
 const APART: Duration = Duration::from_millis(500);
+/// A clock that is a little behind is told only if none of this many samples arrived sooner. A
+/// decoder that waits until a chip has left the mat delivers some reads at once, and others seconds
+/// late.
+const SAMPLES: usize = 20;
 /// An offset of more than a day does not come from zones, and [`Doubt::Far`] reports it.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -67,7 +74,7 @@ pub(super) struct Offsets {
     limits: ClockLimits,
     answers: VecDeque<(i64, Instant)>,
     reads: VecDeque<(i64, Instant)>,
-    /// Some of the reads, [`APART`] from each other.
+    /// Some of the reads, [`APART`] from each other: the last [`SAMPLES`].
     samples: VecDeque<(i64, Instant)>,
     /// The last result that was certain.
     told: Option<Measured>,
@@ -109,9 +116,9 @@ impl Offsets {
             }
         }
         let read = (offset_ms(&read.stamp, zone, received), now);
-        push(&mut self.reads, read);
+        push(&mut self.reads, LAST, read);
         if self.samples.back().is_none_or(|(_, last)| now.duration_since(*last) >= APART) {
-            push(&mut self.samples, read);
+            push(&mut self.samples, SAMPLES, read);
         }
         true
     }
@@ -129,8 +136,11 @@ impl Offsets {
         let read = self.by_reads();
         self.told = match (answered, read) {
             // The decoder's own answer is more exact, but its stamps are what is uploaded. So stamps
-            // that are wrong, or further off than its answer, count more.
-            (Some(answer), Some(read)) if read.verdict == ClockVerdict::Wrong || read.verdict > answer.verdict => {
+            // that are wrong, or further ahead than its answer, count more. Stamps that are a little
+            // behind a right answer were delivered late.
+            (Some(answer), Some(read))
+                if read.verdict == ClockVerdict::Wrong || (read.verdict > answer.verdict && read.offset_ms > 0) =>
+            {
                 Some(read)
             }
             (Some(answer), _) => Some(answer),
@@ -156,46 +166,69 @@ impl Offsets {
     }
 
     fn by_reads(&self) -> Option<Measured> {
-        let (read, _) = self.agreed(&self.reads)?;
+        let (read, _) = self.agreed(self.reads.iter())?;
         let may_be_late = read.verdict != ClockVerdict::Right
             && read.offset_ms < 0
             && crate::status::words::zone_minutes(read.offset_ms).is_none();
         if !may_be_late {
             return Some(read);
         }
-        let (sampled, span) = self.agreed(&self.samples)?;
-        (span >= SPAN && sampled.verdict != ClockVerdict::Right).then_some(sampled)
+        let newest = self.samples.len().saturating_sub(LAST);
+        let (sampled, span) = self.agreed(self.samples.iter().skip(newest))?;
+        match sampled.verdict {
+            _ if span < SPAN => None,
+            ClockVerdict::Right | ClockVerdict::Wrong => Some(sampled),
+            ClockVerdict::Near => {
+                let ahead = i64::try_from(self.limits.note.as_millis()).unwrap_or(i64::MAX);
+                let offsets = self.samples.iter().map(|(offset, _)| *offset);
+                let soonest = offsets.filter(|offset| *offset < ahead).max().unwrap_or(sampled.offset_ms).min(0);
+                let offset_ms = soonest.max(sampled.offset_ms);
+                let measured = Measured { offset_ms, by: ClockBy::Reads, verdict: self.verdict(offset_ms) };
+                // A few late reads are no reason to call a clock wrong.
+                (measured.verdict == ClockVerdict::Right || self.samples.len() >= LAST).then_some(measured)
+            }
+        }
     }
 
     /// What these reads agree on, and the time over which those that agree arrived.
-    fn agreed(&self, reads: &VecDeque<(i64, Instant)>) -> Option<(Measured, Duration)> {
-        let mut sorted: Vec<i64> = reads.iter().map(|(offset, _)| *offset).collect();
+    fn agreed<'a>(
+        &self,
+        reads: impl DoubleEndedIterator<Item = &'a (i64, Instant)> + Clone,
+    ) -> Option<(Measured, Duration)> {
+        let mut sorted: Vec<i64> = reads.clone().map(|(offset, _)| *offset).collect();
         sorted.sort_unstable();
-        let offset_ms = *sorted.get(sorted.len() / 2)?;
-        let mut agreeing = reads.iter().filter(|(offset, _)| (offset - offset_ms).abs() <= WITHIN_MS);
+        let median = *sorted.get(sorted.len() / 2)?;
+        let mut agreeing = reads.filter(|(offset, _)| (offset - median).abs() <= WITHIN_MS);
         let count = agreeing.clone().count();
-        if count < AGREE || offset_ms.abs() > DAY_MS {
+        if count < AGREE || median.abs() > DAY_MS {
             return None;
         }
+        let soonest = agreeing.clone().map(|(offset, _)| *offset).max().unwrap_or(median);
+        let offset_ms = if median < 0 { soonest.min(0) } else { median };
+        let (first, last) = (agreeing.next()?.1, agreeing.next_back()?.1);
+        let measured = Measured { offset_ms, by: ClockBy::Reads, verdict: self.verdict(offset_ms) };
+        Some((measured, last.duration_since(first)))
+    }
+
+    /// How wrong a clock is whose live reads are off by so much.
+    fn verdict(&self, offset_ms: i64) -> ClockVerdict {
         let off = Duration::from_millis(offset_ms.unsigned_abs());
         let wrong = if offset_ms > 0 { self.limits.wrong } else { self.limits.wrong_by_reads };
         // The offsets of reads vary. A clock that is near the limit must not come and go as a
         // problem with each read.
         let shown = self.told.is_some_and(|told| told.by == ClockBy::Reads && told.verdict == ClockVerdict::Near);
         let note = if shown { self.limits.note / 2 } else { self.limits.note };
-        let verdict = match () {
+        match () {
             () if off >= wrong => ClockVerdict::Wrong,
             () if off >= note => ClockVerdict::Near,
             () => ClockVerdict::Right,
-        };
-        let (first, last) = (agreeing.next()?.1, agreeing.next_back()?.1);
-        Some((Measured { offset_ms, by: ClockBy::Reads, verdict }, last.duration_since(first)))
+        }
     }
 }
 
-/// Keeps the last [`LAST`].
-fn push(reads: &mut VecDeque<(i64, Instant)>, read: (i64, Instant)) {
-    if reads.len() == LAST {
+/// Keeps the last `count`.
+fn push(reads: &mut VecDeque<(i64, Instant)>, count: usize, read: (i64, Instant)) {
+    if reads.len() == count {
         reads.pop_front();
     }
     reads.push_back(read);
@@ -312,9 +345,51 @@ mod tests {
         let mut clock = Clock::new();
         clock.answer(0, false, 0);
         clock.answer(0, false, 1);
-        let last = (2..7).map(|at| clock.read("10:59:55.000", at)).last().unwrap();
-        assert_eq!(told(last), Some((-5_000, ClockVerdict::Near)));
+        let last = (2..7).map(|at| clock.read("11:00:01.500", at)).last().unwrap();
+        assert_eq!(told(last), Some((1_500, ClockVerdict::Near)));
         assert_eq!(last.unwrap().by, ClockBy::Reads);
+        let last = (7..12).map(|at| clock.read("10:59:50.000", at)).last().unwrap();
+        assert_eq!(told(last), Some((-10_000, ClockVerdict::Wrong)));
+    }
+
+    #[test]
+    fn reads_that_are_a_little_late_are_no_doubt_about_a_clock_that_the_decoder_tells_and_that_is_right() {
+        let mut clock = Clock::new();
+        clock.answer(0, false, 0);
+        clock.answer(0, false, 1);
+        let last = (2..40).map(|at| clock.read("10:59:57.000", at)).last().unwrap();
+        assert_eq!(told(last), Some((0, ClockVerdict::Right)));
+        assert_eq!(last.unwrap().by, ClockBy::Answer);
+    }
+
+    #[test]
+    fn a_decoder_that_delivers_late_has_no_wrong_clock_because_some_reads_arrive_soon() {
+        // It sends a read when the chip has left the mat: one of six soon, the others 1.2 to 4.8 s late.
+        let lates_ms = [2_400, 1_200, 4_800, 3_100, 1_900, 300];
+        for first in 0..lates_ms.len() {
+            let mut clock = Clock::new();
+            let mut near = 0;
+            for at in 0..60 {
+                let late = lates_ms[(first + at as usize) % lates_ms.len()];
+                let stamp = format!("10:59:{:06.3}", 60.0 - f64::from(late) / 1000.0);
+                let found = clock.read(&stamp, at);
+                assert!(found.is_none_or(|found| found.verdict != ClockVerdict::Wrong));
+                near += u32::from(found.is_some_and(|found| found.verdict == ClockVerdict::Near));
+            }
+            assert_eq!(near, u32::from(first == 0), "only while none of the first five arrived soon");
+            assert_eq!(told(clock.0.look(clock.1)).unwrap().1, ClockVerdict::Right);
+        }
+    }
+
+    #[test]
+    fn the_read_that_arrived_soonest_tells_how_far_the_clock_is_behind_at_most() {
+        let mut clock = Clock::new();
+        let stamps = ["10:59:57.000", "10:59:58.400", "10:59:57.200", "10:59:56.500", "10:59:58.100"];
+        let last = (0..).zip(stamps).map(|(at, stamp)| clock.read(stamp, at)).last().unwrap();
+        assert_eq!(told(last), Some((-1_600, ClockVerdict::Near)));
+        // A clock that was set back since is found as soon as before.
+        let last = (5..10).map(|at| clock.read("10:59:30.000", at)).last().unwrap();
+        assert_eq!(last.map(|measured| measured.verdict), Some(ClockVerdict::Wrong));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The places of a listening decoder port, and which connection gives way when all are taken.
 //!
 //! What must hold:
-//! * At most [`CONNECTIONS`] are open, however many arrive.
+//! * At most [`CONNECTIONS`] are served, however many arrive. With those that gave way and are still
+//!   being closed, at most twice as many are open.
 //! * The decoder's software can connect again, whoever has the places: a port scan and a client
 //!   that leaks connections are silent, and the software is not.
 //! * A connection that speaks is never closed for another one.
@@ -14,9 +15,7 @@ use super::connection::Liveness;
 use super::decoder::Decoder;
 use crate::status::ProblemCode;
 
-/// Connections that the software of one decoder may have at once. For one more, the connection that
-/// was silent the longest gives way. One that never spoke (a port scan, a client that leaks
-/// connections) gives way before one that did.
+/// Connections that the software of one decoder may have at once.
 pub(crate) const CONNECTIONS: usize = 16;
 
 /// A connection that spoke within this time does not give way to another one.
@@ -25,8 +24,7 @@ const SPEAKING: Duration = Duration::from_secs(60);
 /// How long the board shows that too many connections arrived, counted from the last one too many.
 const CROWDED_SHOWN: Duration = Duration::from_secs(60);
 
-/// The connections to a listening port, and whether they are too many. There are at most
-/// [`CONNECTIONS`], and those that are being closed.
+/// The connections to a listening port, and whether they are too many.
 #[derive(Default)]
 pub(super) struct Places {
     open: Vec<Weak<Liveness>>,

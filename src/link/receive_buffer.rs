@@ -371,7 +371,7 @@ impl ReceiveBuffer {
             // This problem is never cleared: what is lost stays lost, and the timer has to know it
             // for the results.
             let message = format!(
-                "{} reads of `{}` were lost: the journal could not take them and the buffer was full. Make room on the \
+                "{} reads of `{}` were lost since the start: the journal could not take them and the buffer was full. Make room on the \
                  disk; take what is missing from the decoder's own memory or the backup system",
                 totals.dropped, self.decoder
             );

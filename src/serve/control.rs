@@ -260,6 +260,12 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
         ControlRequest::LetGo { decoder } => {
             ops.let_go(decoder.as_deref()).await.map(|count| json!({ "let_go": count, "running": true }))
         }
+        ControlRequest::Correct { decoder, correction } => {
+            ops.correct(&decoder, correction).await.map(|entry| json!({ "entry": entry }))
+        }
+        ControlRequest::SendAgain { device, order } => {
+            ops.send_again(&device, order).await.map(|()| json!({ "ordered": true }))
+        }
         ControlRequest::Rewind { decoder, range } => Ok(match ops.rewind(&decoder, &range).await {
             Ok(()) => json!({ "decoder": decoder, "answer": "asked" }),
             Err(refusal) => refused(&decoder, &refusal),

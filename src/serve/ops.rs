@@ -7,21 +7,23 @@
 //! Must hold: nothing here changes what is kept. Reads that are held back are released for upload.
 //! A repair sends only passings that an audit found missing ([`crate::cloud::audit`]). Passings
 //! change their device only if the command names both devices. Reads that a decoder is asked to
-//! send again arrive like any other read.
+//! send again arrive like any other read. A correction moves the time of passings, never a stamp, and
+//! passings in the cloud are sent again with it only if the command says so.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired};
 use crate::decoders::Range;
+use crate::journal::correct::CorrectError;
 use crate::journal::let_go::LetGoError;
-use crate::journal::{Audited, Journal};
+use crate::journal::{Audited, Journal, SendAgainOrder};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
+use crate::model::correction::Correction;
 use crate::status::{Board, Snapshot};
 
 /// The channel to the audits and repairs of each device, by the device's identity in the cloud.
@@ -51,6 +53,9 @@ pub(crate) enum OpsError {
     /// The reads that are held back could not be released.
     #[error(transparent)]
     LetGo(#[from] LetGoError),
+    /// The correction, or the order to send passings again, was not taken.
+    #[error(transparent)]
+    Correct(#[from] CorrectError),
 }
 
 /// Why a decoder was not asked.
@@ -78,9 +83,6 @@ pub(crate) struct Capturing {
     pub recording: Recording,
 }
 
-/// Longest time that a look at the log waits for the disk.
-const SETTLE_MAX: Duration = Duration::from_secs(2);
-
 /// A handle on the running daemon. Clones reach the same daemon.
 #[derive(Clone)]
 pub(crate) struct Ops {
@@ -100,6 +102,7 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
     if !journal.show_sent(board) {
         board.journal(|shown| shown.reads = None);
     }
+    board.show_numbered(&journal.numbered_in_session());
     let now = board.now();
     board.journal(|journal| {
         journal.pending = pending;
@@ -135,11 +138,10 @@ impl Ops {
     }
 
     /// The last sequence number that would survive a power cut. Whoever asks reads the log next, so
-    /// the answers of the cloud that ride with the next group are made durable first. A disk that
-    /// takes nothing now holds this up for [`SETTLE_MAX`] at most.
+    /// the answers of the cloud that ride with the next group are made durable first.
     pub(crate) async fn durable(&self) -> u64 {
         if let Some(journal) = &self.journal {
-            let _ = tokio::time::timeout(SETTLE_MAX, journal.settle()).await;
+            journal.settle_soon().await;
         }
         self.board.snapshot().journal.durable
     }
@@ -197,6 +199,33 @@ impl Ops {
     pub(crate) async fn let_go(&self, decoder: Option<&str>) -> Result<u64, OpsError> {
         let journal = self.journal.as_ref().ok_or(OpsError::NoJournal)?;
         Ok(journal.let_all_go(decoder).await?)
+    }
+
+    /// Corrects the times of reads of a decoder, or of one of its locations. Returns the entry of
+    /// the correction.
+    ///
+    /// # Errors
+    /// The journal is not open, or it does not take the correction.
+    pub(crate) async fn correct(&self, decoder: &str, correction: Correction) -> Result<u64, OpsError> {
+        let journal = self.journal.as_ref().ok_or(OpsError::NoJournal)?;
+        let (shift_ms, by) = (correction.shift_ms, correction.by.clone());
+        let entry = journal.correct(decoder, correction).await?.get().0;
+        tracing::info!(decoder, shift_ms, entry, "times of reads were corrected by {by}");
+        Ok(entry)
+    }
+
+    /// Sends passings of a device again whose time was corrected since they were sent. They get new
+    /// numbers.
+    ///
+    /// # Errors
+    /// The device is unknown, the journal is not open, or it does not take the order.
+    pub(crate) async fn send_again(&self, device: &str, order: SendAgainOrder) -> Result<(), OpsError> {
+        if !self.repairs.contains_key(device) {
+            return Err(OpsError::UnknownDevice(device.to_owned()));
+        }
+        let journal = self.journal.as_ref().ok_or(OpsError::NoJournal)?;
+        journal.order_again(device, order).await?;
+        Ok(())
     }
 
     /// Tries the passings of every device again that were set aside because the cloud failed at

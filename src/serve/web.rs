@@ -52,6 +52,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::failure::Failure;
+use crate::model::shown::ShownIn;
 use crate::status::glance;
 use crate::status::{Board, ProblemCode, RECENT_READS};
 
@@ -380,7 +381,7 @@ fn shows(headers: &HeaderMap, token: &SecretString) -> bool {
 }
 
 async fn overview(State(web): State<Web>) -> String {
-    glance::text(&web.board.snapshot())
+    glance::text(&web.board.snapshot(), &ShownIn::of_the_box())
 }
 
 async fn status(State(web): State<Web>) -> Response {

@@ -18,8 +18,9 @@
 //!   [`READS_MAX`](crate::decoders::simulator::memory::READS_MAX) reads of 16 bytes (plus one byte
 //!   for each acknowledged read). A recording is held whole.
 //!
-//! A decoder that only streams waits for its first listener and pauses while it has none, so that a
-//! demonstration loses no read because nobody listens. `push` does not wait.
+//! The race of a decoder that only streams begins when the first peer listens, so that a
+//! demonstration does not lose its beginning. From then on it goes on, as a real one does: what
+//! passes while nobody listens happened, and is gone. `push` does not wait for a listener.
 
 mod habit;
 mod heard;
@@ -372,23 +373,21 @@ impl SimDecoder {
     }
 }
 
-/// Makes the reads of the race happen when they are due.
+/// Makes the reads of the race happen when they are due. If the decoder only streams, the race
+/// begins with the first peer.
 async fn live(shared: Arc<Shared>, needs_listener: bool) {
+    let now_us = || u64::try_from(shared.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    if needs_listener {
+        let mut links = shared.links.subscribe();
+        if links.wait_for(|links| *links > 0).await.is_err() {
+            return;
+        }
+        shared.lock().memory.begin_at(now_us());
+    }
     let mut turns = tokio::time::interval(TURN);
-    let mut links = shared.links.subscribe();
-    let mut clock = Duration::ZERO;
-    let mut last = Instant::now();
     loop {
         turns.tick().await;
-        if needs_listener && *links.borrow_and_update() == 0 {
-            if links.wait_for(|links| *links > 0).await.is_err() {
-                return;
-            }
-            last = Instant::now();
-        }
-        clock += last.elapsed();
-        last = Instant::now();
-        let now_us = u64::try_from(clock.as_micros()).unwrap_or(u64::MAX);
+        let now_us = now_us();
         shared.happen(|memory| {
             while memory.due_us().is_some_and(|due| due <= now_us) {
                 memory.happen();

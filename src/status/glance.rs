@@ -3,25 +3,25 @@
 //!
 //! Must hold: what is wrong is shown first and as a word, not only as a colour. The text says
 //! nothing that the snapshot does not contain. Text from outside (a chip code, an answer of the
-//! cloud) cannot control a terminal.
+//! cloud) cannot control a terminal. A time carries its zone; a decoder's stamp is called that of
+//! its own clock.
 
 use std::fmt::Write;
 
-use jiff::Timestamp;
-
+use crate::model::shown::ShownIn;
 use crate::model::text::printable;
 use crate::status::words::{against_box, age, count, short};
 use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadState, UploadStatus};
 
-/// The whole text. Each line ends with `\n`.
-pub(crate) fn text(status: &Snapshot) -> String {
+/// The whole text, with its times as `times` shows them. Each line ends with `\n`.
+pub(crate) fn text(status: &Snapshot, times: &ShownIn) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = write(status, &mut out);
+    let _ = write(status, times, &mut out);
     out
 }
 
-fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
+fn write(status: &Snapshot, times: &ShownIn, out: &mut String) -> std::fmt::Result {
     writeln!(out, "{}: {}. {}", printable(&status.name), status.state.shown(), printable(&status.sentence))?;
     for (at, todo) in status.todo.iter().enumerate() {
         writeln!(out, "  {}. {}", at + 1, printable(todo))?;
@@ -31,10 +31,10 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     }
     for problem in &status.problems {
         let about = if problem.about.is_empty() { String::new() } else { format!(" {}", printable(&problem.about)) };
-        writeln!(out, "  PROBLEM{about}: {} (since {})", printable(&problem.message), second(problem.since))?;
+        writeln!(out, "  PROBLEM{about}: {} (since {})", printable(&problem.message), times.second(problem.since))?;
     }
     for decoder in &status.decoders {
-        write_decoder(status, decoder, out)?;
+        write_decoder(status, decoder, times, out)?;
     }
     let journal = &status.journal;
     write_counts(status, out)?;
@@ -53,7 +53,7 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
             .problems
             .iter()
             .any(|problem| problem.code == ProblemCode::CloudSilent.word() && problem.about == upload.device_id);
-        write_upload(upload, waiting, silent, out)?;
+        write_upload(upload, waiting, silent, times, out)?;
     }
     let opening = if journal.serving { "" } else { ", the upload queue is being opened" };
     let (version, up) = (&status.version, age(status.uptime_s));
@@ -101,30 +101,31 @@ fn number(count_of: u64, what: &str) -> String {
     format!("{} {what}{s}", count(count_of))
 }
 
-fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, out: &mut String) -> std::fmt::Result {
+fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, times: &ShownIn, out: &mut String) -> std::fmt::Result {
     let (name, protocol, address) = (&decoder.name, &decoder.protocol, &decoder.address);
-    let link = link_in_words(status, decoder);
+    let link = link_in_words(status, decoder, times);
     write!(out, "decoder {}", printable(name))?;
     // Of a decoder whose section is wrong, neither is known.
     if !protocol.is_empty() {
         write!(out, " ({protocol} at {})", printable(address))?;
     }
     write!(out, ": {link}, ")?;
-    write!(out, "{} since the start", number(decoder.reads, "read"))?;
+    write!(out, "{}", number(decoder.reads, "read"))?;
     if !decoder.locations.is_empty() {
         let each: Vec<String> =
             decoder.locations.iter().map(|(location, reads)| format!("{} {reads}", printable(location))).collect();
         write!(out, " (of them {})", each.join(", "))?;
     }
-    for (number, what) in [
-        (decoder.markers, "markers"),
-        (decoder.rejected, "REJECTED frames"),
-        (decoder.dropped, "LOST"),
-        (decoder.buffered, "not kept yet"),
-    ] {
+    for (number, what) in
+        [(decoder.markers, "markers"), (decoder.rejected, "REJECTED frames"), (decoder.dropped, "LOST")]
+    {
         if number > 0 {
             write!(out, ", {} {what}", count(number))?;
         }
+    }
+    write!(out, " since the start")?;
+    if decoder.buffered > 0 {
+        write!(out, "; {} not kept yet", count(decoder.buffered))?;
     }
     if let Some(offset) = decoder.clock_offset_ms {
         write!(out, ", its clock is {}", against_box(offset))?;
@@ -132,14 +133,14 @@ fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, out: &mut String) -
     match &decoder.last_read {
         Some(last) => {
             let (chip, time) = (printable(&last.chip), printable(&last.time));
-            writeln!(out, "; last {chip} at {time} (received {})", second(last.received))
+            writeln!(out, "; last {chip} at {time} by its clock (received {})", times.second(last.received))
         }
         None => writeln!(out, "; no read yet"),
     }
 }
 
 /// The state of a decoder's link in words. It is in capitals where a person has to do something.
-fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
+fn link_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &ShownIn) -> String {
     let has = |code: ProblemCode| {
         status.problems.iter().any(|problem| problem.code == code.word() && problem.about == decoder.name)
     };
@@ -168,11 +169,14 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
                 .problems
                 .iter()
                 .find(|problem| problem.code == ProblemCode::DecoderSilent.word() && problem.about == decoder.name);
-            let since = silent.map(|problem| format!(" (since {})", second(problem.since)));
+            let since = silent.map(|problem| format!(" (since {})", times.second(problem.since)));
             format!("connected, but HAS SAID NOTHING for too long{}", since.unwrap_or_default())
         }
     }
 }
+
+/// What an upload does between two batches.
+const ABOUT_TO_SEND: &str = "about to send what waits";
 
 /// What the upload of a device does, in words. `waiting` is how many reads wait for it, if that is
 /// known. `silent` means that the cloud does not answer, although the network may work.
@@ -182,19 +186,30 @@ fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>, silent: bool) ->
     }
     match (&upload.waits_for, upload.state, waiting) {
         (Some(what), UploadState::Idle | UploadState::Sending, _) => printable(what),
-        (None, UploadState::Idle, None) => "not sending now".to_owned(),
-        (None, UploadState::Idle, Some(1..)) => "about to send what waits".to_owned(),
+        (None, UploadState::Idle, Some(1..)) => ABOUT_TO_SEND.to_owned(),
+        // With several devices, the uplink knows whether something of the sum is its own.
+        (None, UploadState::Idle, None) if upload.nothing_waits == Some(false) => ABOUT_TO_SEND.to_owned(),
+        (None, UploadState::Idle, None) if upload.nothing_waits.is_none() => "not sending yet".to_owned(),
         (_, state, _) => state.in_words().to_owned(),
     }
 }
 
-fn write_upload(upload: &UploadStatus, waiting: Option<u64>, silent: bool, out: &mut String) -> std::fmt::Result {
+fn write_upload(
+    upload: &UploadStatus,
+    waiting: Option<u64>,
+    silent: bool,
+    times: &ShownIn,
+    out: &mut String,
+) -> std::fmt::Result {
     let state = upload_in_words(upload, waiting, silent);
     let waiting = waiting.unwrap_or(0);
     write!(out, "cloud {}: {state}, ", printable(&short(&upload.device_id)))?;
     if let Some(session) = &upload.session {
         let alias = session.alias.as_deref().unwrap_or("without a name");
         write!(out, "session {} (…{}), ", printable(alias), printable(&session.token_tail))?;
+        if let Some(numbered) = session.numbered {
+            write!(out, "{} numbered since it was opened, ", count(numbered))?;
+        }
     }
     write!(out, "{} sent since the journal was begun", count(upload.sent))?;
     if upload.duplicates > 0 {
@@ -207,7 +222,7 @@ fn write_upload(upload: &UploadStatus, waiting: Option<u64>, silent: bool, out: 
         }
     }
     if let Some(last) = upload.last_ok {
-        write!(out, ", last {}", second(last))?;
+        write!(out, ", last {}", times.second(last))?;
     }
     match &upload.last_error {
         Some(error) => writeln!(out, "; last error: {}", printable(error))?,
@@ -215,7 +230,7 @@ fn write_upload(upload: &UploadStatus, waiting: Option<u64>, silent: bool, out: 
     }
     if let Some(audit) = &upload.audit {
         let alias = printable(audit.alias.as_deref().unwrap_or("without a name"));
-        let (tail, at) = (printable(&audit.token_tail), second(audit.at));
+        let (tail, at) = (printable(&audit.token_tail), times.second(audit.at));
         write!(out, "  audit of session {alias} (…{tail}) at {at}: ")?;
         match (audit.equal, audit.not_yet_sent) {
             (true, 0) => writeln!(out, "equal, {} passings", audit.checked)?,
@@ -228,10 +243,6 @@ fn write_upload(upload: &UploadStatus, waiting: Option<u64>, silent: bool, out: 
         }
     }
     Ok(())
-}
-
-fn second(instant: Timestamp) -> String {
-    instant.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
 /// A number of bytes in a unit that people read, such as 12.3 MB.
@@ -251,8 +262,16 @@ pub(crate) fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
     use super::*;
+    use crate::model::clock::Wall;
     use crate::status::{Board, LastRead};
+
+    fn text(status: &Snapshot) -> String {
+        super::text(status, &ShownIn::zone(TimeZone::UTC))
+    }
 
     #[test]
     fn what_is_wrong_is_said_first_and_in_words() {
@@ -285,7 +304,7 @@ mod tests {
         for (state, waits_for, waiting, said) in [
             (UploadState::Idle, None, Some(0), "nothing to send"),
             (UploadState::Idle, None, Some(3), "about to send what waits"),
-            (UploadState::Idle, None, None, "not sending now"),
+            (UploadState::Idle, None, None, "not sending yet"),
             (UploadState::Idle, Some("waits for the API key"), Some(3), "waits for the API key"),
             (UploadState::Sending, Some("asks the cloud what it holds"), None, "asks the cloud what it holds"),
             (UploadState::Sending, None, Some(3), "sending"),
@@ -294,6 +313,11 @@ mod tests {
             assert_eq!(upload_in_words(&upload(state, waits_for), waiting, false), said);
         }
         assert_eq!(upload_in_words(&upload(UploadState::Offline, None), Some(3), true), "NO ANSWER");
+        // With several devices only the sum of what waits is known here.
+        for (nothing_waits, said) in [(true, "nothing to send"), (false, "about to send what waits")] {
+            let upload = UploadStatus { nothing_waits: Some(nothing_waits), ..upload(UploadState::Idle, None) };
+            assert_eq!(upload_in_words(&upload, None, false), said);
+        }
     }
 
     #[test]
@@ -335,6 +359,30 @@ mod tests {
         });
         let text = text(&board.snapshot());
         assert!(!text.contains('\u{1b}') && !text.contains('\r'), "{text:?}");
+    }
+
+    #[test]
+    fn every_time_that_is_shown_carries_its_zone() {
+        let wall = Wall::scripted("2026-07-05T08:42:07Z".parse().unwrap());
+        let board = Board::with_clock("finish", wall.clone());
+        let decoder = |state| {
+            let read = LastRead { chip: "65E2".to_owned(), time: "10:42:06.350".to_owned(), received: wall.now() };
+            board.decoder("mat", |decoder| (decoder.state, decoder.last_read) = (state, Some(read)));
+        };
+        decoder(LinkState::Idle);
+        board.raise(ProblemCode::DecoderSilent, "mat", "it says nothing");
+        board.upload("D", |upload| {
+            upload.last_ok = Some(wall.now());
+            let audit = r#"{"token_tail":"A115B1","at":"2026-07-05T08:00:00Z","equal":true,"checked":1,"missing":0,
+                "foreign":0,"different":0,"duplicated":0,"not_yet_sent":0,"set_aside":0}"#;
+            upload.audit = serde_json::from_str(audit).unwrap();
+        });
+        let madrid = ShownIn::zone(TimeZone::get("Europe/Madrid").unwrap());
+        let text = super::text(&board.snapshot(), &madrid);
+        assert_eq!(text.matches("2026-07-05 10:42:07 CEST").count(), 4, "{text}");
+        assert_eq!(text.matches("2026-07-05 10:00:00 CEST").count(), 1, "{text}");
+        assert_eq!(text.matches("2026-").count(), 5, "no other time is shown: {text}");
+        assert!(text.contains("last 65E2 at 10:42:06.350 by its clock"), "{text}");
     }
 
     #[test]

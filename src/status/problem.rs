@@ -136,8 +136,8 @@ problems! {
         "Give the box a READ_WRITE key. The passings are kept, and the upload goes on by itself.";
     /// Chips are not in the bib file, and their code goes up in place of a bib.
     ChipsUnknown: "chips_unknown", Warning, Row,
-        "Add them to the bib file: the box reads it again by itself. Compare the zeros at the beginning \
-         of the codes. What went up before has to be corrected in the cloud.";
+        "Add them to the bib file: the box reads it again by itself. Compare how the codes are written \
+         there. What went up before has to be corrected in the cloud.";
     /// The cloud fails at one passing each time it is sent alone, and accepts others.
     CloudFailsAt: "cloud_fails_at", Warning, Row,
         "The other passings go on. When the cloud works again, send this one with \
@@ -188,20 +188,21 @@ problems! {
     /// Live reads of a decoder are stamped more than a day from now.
     DecoderClockFar: Doubt::Far.code(), Warning, TimeWrong("is more than a day off"),
         "Compare the date of the decoder and of the box with your phone, and set the one that is \
-         wrong. Correct the times of the reads that came before.";
+         wrong. Correct the times of the reads that came before: `passbridge correct`.";
     /// The clock of a decoder differs from that of this box by a second or a little more, or its
-    /// live reads arrive late.
+    /// live reads all arrive late.
     DecoderClockNear: "decoder_clock_near", Info, Row,
         "Compare both clocks with your phone. Set the one that is wrong if a second matters in \
          this race.";
     /// The clocks of a decoder and of this box differ by seconds, or by whole hours.
     DecoderClockOff: "decoder_clock_off", Critical, TimeWrong("has a wrong time"),
         "Compare both clocks with your phone, and set the one that is wrong. If the difference is \
-         whole or half hours, correct `timezone` in the configuration.";
+         whole or half hours, correct `timezone` in the configuration. Reads that came before are \
+         corrected with `passbridge correct`.";
     /// The clock of a decoder was never set.
     DecoderClockUnset: Doubt::ClockUnset.code(), Warning, TimeWrong("has a clock that was never set"),
         "Set the clock of the decoder. Correct the times of the reads that came before by the \
-         difference.";
+         difference: `passbridge correct`.";
     /// A decoder reports that a part of it has failed.
     DecoderError: Condition::DecoderError.word(), Critical, NotReading("reports a fault"),
         "Look at the part of the decoder that the message names. Test with a chip whether it still reads.";
@@ -309,9 +310,10 @@ problems! {
     JournalOverLimit: "journal_over_limit", Warning, Row,
         "Bring the box to the internet so that it can upload, or set `keep.max_bytes` higher if the \
          disk has room.";
-    /// The file of the API key changed and holds no key that can be used.
+    /// The file of the API key is gone, cannot be read, or has new content that is no key.
     KeyFileUnusable: "key_file_unusable", Warning, Row,
-        "Write the key into the file again. The box uses the key before it until then.";
+        "Write the key into the file again, and let the user of the service read it. The box uses the \
+         key before it until then.";
     /// There is no API key that can be used.
     KeyMissing: "key_missing", Critical, NotUploading("There is no API key."),
         "Write the API key into the file that the message names. The reads are kept, and the upload \
@@ -404,8 +406,8 @@ problems! {
          each box a device of its own, then run `passbridge audit`.";
     /// Passings were uploaded with a day that proved to be wrong.
     PassingsMisdated: "passings_misdated", Critical, TimeWrong("Passings went to the cloud with a wrong day."),
-        "Correct the times of these passings in the cloud. `passbridge export` shows what the decoder \
-         stamped and when it was received.";
+        "Correct the times of these passings: `passbridge correct`. `passbridge export` shows what the \
+         decoder stamped and when it was received.";
     /// The decoder did not give all passings that it was asked for.
     PassingsNotGiven: Condition::PassingsNotGiven.word(), Warning, Row,
         "You need not do anything at once: they are asked for again by themselves. If it stays, take \

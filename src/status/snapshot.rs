@@ -211,6 +211,10 @@ pub struct SessionStatus {
     pub alias: Option<String>,
     /// The last six characters of the token.
     pub token_tail: String,
+    /// How many passings of this box have a number in the session: those in the cloud, and those on
+    /// their way. That is since the session was opened. `None`: it is not known.
+    #[serde(default)]
+    pub numbered: Option<u64>,
 }
 
 /// One device's upload.
@@ -226,6 +230,10 @@ pub struct UploadStatus {
     /// device.
     #[serde(default)]
     pub waits_for: Option<String>,
+    /// Whether no read waited for this device when the uplink looked last. `None`: it has not looked
+    /// yet.
+    #[serde(default)]
+    pub nothing_waits: Option<bool>,
     /// Number of passings that the cloud ever acknowledged.
     pub sent: u64,
     /// Number of these that the cloud reported as duplicates.

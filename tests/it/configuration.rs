@@ -177,6 +177,7 @@ fn every_wrong_value_is_named_with_its_line_its_key_and_what_is_allowed() {
         ("\"30s\"", "\"1h\"", &[":23:", "upload.timeout", "from 1s to 5m"]),
         ("DIR/bibs.csv", "DIR/none.csv", &[":26:", "passing.bibs", "none.csv"]),
         ("tag = \"raw\"", "tag = \"epc\"", &[":27:", "passing.tag = \"epc\"", "\"rufus\""]),
+        ("tag = \"raw\"", "zeros = \"no\"", &[":27:", "passing.zeros = \"no\"", "\"ignore\"", "\"count\""]),
         ("\"0s\"", "\"-1s\"", &[":28:", "passing.dead_time = \"-1s\""]),
         ("days = 30", "days = \"30\"", &[":31:", "keep.days"]),
         ("\"2GB\"", "\"2 giga\"", &[":32:", "keep.max_bytes = \"2 giga\"", "GB"]),
@@ -661,6 +662,7 @@ fn every_key_of_the_example_that_is_off_may_be_on_and_shows_its_default() {
     assert_eq!(format!("{:?}", on.keep), format!("{:?}", off.keep));
     assert_eq!(format!("{:?}", on.log), format!("{:?}", off.log));
     assert_eq!((on.passing.tag, on.passing.dead_time), (TagCode::Raw, off.passing.dead_time));
+    assert_eq!(on.passing.zeros, off.passing.zeros);
     assert_eq!((on.status.listen, on.decoders[0].rewind), (off.status.listen, off.decoders[0].rewind));
     assert_eq!((on.cloud.as_ref().unwrap().header, off.cloud.unwrap().header), (KeyHeader::Both, KeyHeader::Both));
 }

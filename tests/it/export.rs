@@ -55,7 +55,7 @@ async fn race(dir: &Path, count: u64) {
         let kept = journal.append("mat", received, frames.collect()).await.unwrap().get();
         for (seq, n) in (kept.first.0..=kept.last.0).zip(from..) {
             let chip: Box<str> = format!("05800{:07x}", n % 5000).into();
-            items.push(UploadItem { seq: Seq(seq), num: 0, time_ms: at(n), bib: chip.clone(), chip });
+            items.push(UploadItem { seq: Seq(seq), num: 0, time_ms: at(n), corrected_ms: 0, bib: chip.clone(), chip });
         }
         if from + 1000 >= count / 2 && from + 1000 < count {
             for batch in items.chunks_mut(BATCH as usize) {

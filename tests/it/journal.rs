@@ -62,7 +62,7 @@ fn batch(pending: &Pending, first: u64) -> Batch {
     let items = returned
         .chain(reads)
         .zip(first..)
-        .map(|((seq, chip), num)| UploadItem { seq, num, time_ms: 1, bib: chip.clone(), chip })
+        .map(|((seq, chip), num)| UploadItem { seq, num, time_ms: 1, corrected_ms: 0, bib: chip.clone(), chip })
         .collect();
     Batch {
         device: "D".into(),

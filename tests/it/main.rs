@@ -20,4 +20,5 @@ mod fuzzed;
 mod journal;
 mod protocols;
 mod recognise;
+mod spreadsheet;
 mod uplink;

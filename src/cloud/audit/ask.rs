@@ -306,7 +306,14 @@ mod tests {
 
     fn item(num: u64) -> UploadItem {
         let time_ms = 1_700_000_000_000 + num as i64 * 1_237;
-        UploadItem { seq: Seq(num), num, time_ms, bib: num.to_string().into(), chip: format!("C{num}").into() }
+        UploadItem {
+            seq: Seq(num),
+            num,
+            time_ms,
+            corrected_ms: 0,
+            bib: num.to_string().into(),
+            chip: format!("C{num}").into(),
+        }
     }
 
     fn stored(item: &UploadItem) -> CloudPassing {
@@ -486,6 +493,20 @@ mod tests {
         let seen = compared(&ours(&items, PassingState::Accepted), &odd(rows)).await;
         assert_eq!(found(&seen.findings), BTreeMap::from([(AuditVerdict::Duplicated, BTreeSet::from([3]))]));
         assert_eq!((seen.equal, seen.findings.len()), (5, 1));
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_again_with_another_time_is_compared_while_it_is_there_and_not_missed_when_it_is_not() {
+        let items: Vec<_> = (1..=4).map(item).collect();
+        let list = ours(&items, PassingState::Replaced);
+        let seen = compared(&list, &odd(items.iter().map(stored).collect())).await;
+        assert_eq!((seen.checked, seen.equal, seen.findings.len()), (4, 4, 0));
+        let seen = compared(&list, &odd(vec![stored(&items[1])])).await;
+        assert_eq!((seen.checked, seen.equal, seen.findings.len()), (1, 1, 0));
+        // Somebody else has used the number since.
+        let other = CloudPassing { chip: Some("X".into()), bib: None, ..stored(&items[2]) };
+        let seen = compared(&list, &odd(vec![other])).await;
+        assert_eq!(found(&seen.findings), BTreeMap::from([(AuditVerdict::Foreign, BTreeSet::from([3]))]));
     }
 
     #[tokio::test]

@@ -28,6 +28,9 @@ pub(crate) enum PassingState {
     Open,
     /// The cloud refused the passing, and it was set aside.
     Aside,
+    /// The passing was accepted, and sent again under another number because its time was
+    /// corrected. The cloud may still hold it, or somebody removed it there.
+    Replaced,
 }
 
 /// A passing as the journal numbered it.
@@ -279,6 +282,9 @@ impl Place {
     fn judge(self, seen: &mut Compared) {
         let mut others = self.others.into_iter();
         for Slot { ours: Ours { item, mark, counted }, held } in self.slots {
+            if mark == PassingState::Replaced && !held {
+                continue; // it was removed, as it should be
+            }
             seen.checked += 1;
             if held {
                 seen.equal += 1;
@@ -289,7 +295,7 @@ impl Place {
             let cloud = if mark == PassingState::Aside { None } else { others.next() };
             let verdict = match (mark, &cloud) {
                 (_, Some(_)) => AuditVerdict::Different,
-                (PassingState::Accepted, None) => AuditVerdict::Missing,
+                (PassingState::Accepted | PassingState::Replaced, None) => AuditVerdict::Missing,
                 (PassingState::Open, None) => AuditVerdict::NotYetSent,
                 (PassingState::Aside, None) => AuditVerdict::SetAside,
             };

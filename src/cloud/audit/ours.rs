@@ -11,6 +11,9 @@
 //! most the number that the uplink remembers ([`crate::cloud::uplink`] asks for at most 262,144).
 //! So they are kept in memory.
 //!
+//! A passing that was sent again under another number because its time was corrected is in the cloud
+//! under both, until somebody removes the old one. The old numbers are kept in memory as ranges.
+//!
 //! A passing that was released (known not to be in the session), or set aside to be tried again
 //! under another number, does not belong to the session. If a batch of a device follows another
 //! batch, the earlier batch was settled, even if the line that says so was lost.
@@ -49,12 +52,39 @@ pub(crate) struct InLog {
     pub top: Option<u64>,
     /// Passings that were recognised in the cloud.
     found: Vec<UploadItem>,
+    /// First and last of the numbers whose passings were sent again under other numbers, in rising
+    /// order.
+    replaced: BTreeMap<u64, u64>,
 }
 
 impl InLog {
     /// A session that the log does not know.
     pub(crate) fn nothing(token: &str) -> Self {
         Self { token: token.into(), ..Self::default() }
+    }
+
+    /// The passing with this number was sent again under another one.
+    fn replace(&mut self, num: u64) {
+        let before = self.replaced.range(..=num).next_back().map(|(first, last)| (*first, *last));
+        if before.is_some_and(|(_, last)| last >= num) {
+            return;
+        }
+        let last = self.replaced.remove(&(num + 1)).unwrap_or(num);
+        let first = before.filter(|(_, last)| last + 1 == num).map_or(num, |(first, _)| first);
+        self.replaced.insert(first, last);
+    }
+
+    /// The passing with this number counts again.
+    fn restore(&mut self, num: u64) {
+        let before = self.replaced.range(..=num).next_back().map(|(first, last)| (*first, *last));
+        let Some((first, last)) = before.filter(|(_, last)| *last >= num) else { return };
+        self.replaced.remove(&first);
+        if first < num {
+            self.replaced.insert(first, num - 1);
+        }
+        if num < last {
+            self.replaced.insert(num + 1, last);
+        }
     }
 }
 
@@ -149,6 +179,7 @@ impl Index {
                 for found in &batch.found {
                     let session = self.known(&found.session);
                     session.found.push(found.item());
+                    session.restore(found.num);
                     session.numbered = true;
                     session.top = session.top.max(Some(found.num));
                     self.returned.remove(&found.seq.0);
@@ -169,9 +200,17 @@ impl Index {
                     self.returned.remove(&item.seq.0);
                 }
             }
+            UploadEvent::Again { session, items, .. } => {
+                self.returned.extend(items.iter().map(|item| item.seq.0));
+                if !items.is_empty() {
+                    let session = self.known(session);
+                    items.iter().for_each(|item| session.replace(item.num));
+                }
+            }
             UploadEvent::Released { .. }
             | UploadEvent::Accepted { .. }
             | UploadEvent::DeadLetter { .. }
+            | UploadEvent::SendAgain { .. }
             | UploadEvent::Audited(_) => {}
         }
     }
@@ -241,6 +280,14 @@ pub(crate) fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: 
     found.sort_by_key(|item| item.num);
     let found = found.into_iter().map(|item| Ok(Ours { item, mark: PassingState::Accepted, counted: false }));
     runs.push((Box::new(found) as Numbered).peekable());
+    let replaced = session.replaced.clone();
+    let replaced = move |num: u64| replaced.range(..=num).next_back().is_some_and(|(_, last)| *last >= num);
+    let marked = move |mut ours: Ours| {
+        if ours.mark == PassingState::Accepted && replaced(ours.item.num) {
+            ours.mark = PassingState::Replaced;
+        }
+        ours
+    };
     Ok(Box::new(std::iter::from_fn(move || {
         let num = |run: &mut Peekable<Numbered>| match run.peek() {
             None => u64::MAX,
@@ -248,7 +295,7 @@ pub(crate) fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: 
             Some(Err(_)) => 0,
         };
         let at = (0..runs.len()).min_by_key(|at| num(&mut runs[*at]))?; // of equal numbers, the earlier run is first
-        runs[at].next()
+        Some(runs[at].next()?.map(&marked))
     })))
 }
 
@@ -296,7 +343,11 @@ impl Run {
                 }
             }
             UploadEvent::Released { first, last, .. } => self.batch.retain(|num, _| !(first..=last).contains(num)),
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
+            UploadEvent::Joined { .. }
+            | UploadEvent::Audited(_)
+            | UploadEvent::Moved { .. }
+            | UploadEvent::SendAgain { .. }
+            | UploadEvent::Again { .. } => {}
         }
         Ok(())
     }
@@ -411,7 +462,7 @@ mod tests {
     }
 
     fn item(seq: u64, num: u64) -> UploadItem {
-        UploadItem { seq: Seq(seq), num, time_ms: 0, bib: "7".into(), chip: "C7".into() }
+        UploadItem { seq: Seq(seq), num, time_ms: 0, corrected_ms: 0, bib: "7".into(), chip: "C7".into() }
     }
 
     use PassingState::{Accepted, Aside, Open};
@@ -483,8 +534,8 @@ mod tests {
     #[test]
     fn what_was_recognised_in_the_cloud_belongs_to_the_session_that_holds_it_in_the_place_of_its_number() {
         let found = |seq: u64, session: &str, num: u64| {
-            let UploadItem { seq, num, time_ms, bib, chip } = item(seq, num);
-            Found { seq, session: session.into(), num, time_ms, bib, chip }
+            let UploadItem { seq, num, time_ms, corrected_ms, bib, chip } = item(seq, num);
+            Found { seq, session: session.into(), num, time_ms, corrected_ms, bib, chip }
         };
         let mut log = Written::new();
         log.batch("BBBBBB", 1, &[1]);
@@ -498,6 +549,31 @@ mod tests {
         let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
         assert_eq!(&*index.sessions.last().unwrap().token, "BBBBBB", "where numbers were given last");
         assert!(index.find("AAAAAA").unwrap().numbered);
+    }
+
+    #[test]
+    fn a_passing_that_was_sent_again_with_another_time_may_be_removed_under_its_old_number() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2, 3, 4, 5]);
+        log.accepted(1, 5);
+        let again = |items, next| UploadEvent::Again { device: "D".into(), session: "AAAAAA".into(), items, next };
+        log.event(again(vec![item(4, 4), item(2, 2), item(3, 3)], Seq(5)));
+        let waiting = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap().waiting(log.dir.path(), &[], u64::MAX);
+        assert_eq!(waiting.unwrap(), 3);
+        log.batch("AAAAAA", 6, &[2, 3]);
+        log.accepted(6, 7);
+        // The correction of read 4 was taken back before it went up.
+        let UploadItem { seq, num, time_ms, corrected_ms, bib, chip } = item(4, 4);
+        let found = vec![Found { seq, session: "AAAAAA".into(), num, time_ms, corrected_ms, bib, chip }];
+        let decoders = vec!["mat".into()];
+        log.event(UploadEvent::Batch(Batch { found, decoders, ..Batch::resend("D", "AAAAAA", Vec::new()) }));
+        let all = log.of("AAAAAA", u64::MAX);
+        assert_eq!(all.iter().filter(|(num, ..)| *num != 4).count(), 6);
+        for (num, seq, mark) in all {
+            let replaced = matches!(num, 2 | 3);
+            assert_eq!(mark, if replaced { PassingState::Replaced } else { Accepted }, "{num} {seq}");
+        }
+        assert_eq!(index(log.dir.path(), "D", u64::MAX).unwrap().unwrap().returned.len(), 0);
     }
 
     #[test]

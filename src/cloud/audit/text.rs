@@ -9,6 +9,7 @@ use super::AuditReport;
 use super::compare::{AuditVerdict, Finding};
 use crate::cloud::rufus::CloudPassing;
 use crate::journal::{Audited, UploadItem};
+use crate::model::shown::ShownIn;
 use crate::model::text::printable;
 use crate::model::text::tail;
 
@@ -35,8 +36,8 @@ pub(super) fn session_in_words(token: &str, alias: Option<&str>) -> String {
     format!("{} (…{})", printable(alias.unwrap_or("without a name")), printable(&tail(token)))
 }
 
-/// The result as lines of text.
-pub fn text(report: &AuditReport) -> String {
+/// The result as lines of text, with its times as `times` shows them.
+pub fn text(report: &AuditReport, times: &ShownIn) -> String {
     let session = session_in_words(&report.token, report.alias.as_deref());
     let state = if report.active { "active" } else { "closed" };
     let mut out = format!("session {session}, {state}, of device {}: ", printable(&report.device));
@@ -47,7 +48,7 @@ pub fn text(report: &AuditReport) -> String {
     };
     let differences = || report.findings.iter().filter(|finding| finding.verdict != AuditVerdict::NotYetSent);
     for finding in differences().take(TOLD) {
-        let _ = writeln!(out, "  {}", line(finding));
+        let _ = writeln!(out, "  {}", line(finding, times));
     }
     let all = report.counts.values().sum::<u64>() - report.count(AuditVerdict::NotYetSent);
     if all > TOLD as u64 {
@@ -98,17 +99,17 @@ fn notes(report: &AuditReport) -> Vec<String> {
     notes
 }
 
-fn line(finding: &Finding) -> String {
+fn line(finding: &Finding, times: &ShownIn) -> String {
     let num = finding.num().map_or("?".to_owned(), |num| num.to_string());
     let mut text = format!("{:<12} number {num}: ", finding.verdict.in_words());
     if let Some(item) = &finding.ours {
-        text.push_str(&of_item(item));
+        text.push_str(&of_item(item, times));
     }
     if let Some(stored) = &finding.cloud {
         if finding.ours.is_some() {
             text.push_str("; the cloud has ");
         }
-        text.push_str(&of_stored(stored));
+        text.push_str(&of_stored(stored, times));
     }
     if let Some(other) = finding.other {
         let _ = write!(text, ", also number {other}");
@@ -116,18 +117,23 @@ fn line(finding: &Finding) -> String {
     text
 }
 
-fn of_item(item: &UploadItem) -> String {
-    format!("chip {}, bib {}, {}", printable(&item.chip), printable(&item.bib), instant(Some(item.time_ms)))
+fn of_item(item: &UploadItem, times: &ShownIn) -> String {
+    format!("chip {}, bib {}, {}", printable(&item.chip), printable(&item.bib), shown(Some(item.time_ms), times))
 }
 
-fn of_stored(stored: &CloudPassing) -> String {
+fn of_stored(stored: &CloudPassing, times: &ShownIn) -> String {
     let text = |text: &Option<Box<str>>| text.as_deref().map_or("?".to_owned(), printable);
-    format!("chip {}, bib {}, {}", text(&stored.chip), text(&stored.bib), instant(stored.time_ms))
+    format!("chip {}, bib {}, {}", text(&stored.chip), text(&stored.bib), shown(stored.time_ms, times))
 }
 
-fn instant(ms: Option<i64>) -> String {
+fn shown(ms: Option<i64>, times: &ShownIn) -> String {
     let instant = ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    instant.map_or("?".to_owned(), |instant| format!("{instant:.3}"))
+    instant.map_or("?".to_owned(), |instant| times.milli(instant))
+}
+
+/// The time in JSON: RFC 3339 in UTC.
+fn utc(ms: i64) -> String {
+    Timestamp::from_millisecond(ms).map_or("?".to_owned(), |instant| format!("{instant:.3}"))
 }
 
 /// The result as JSON: one line for each difference, and the summary as the last line.
@@ -155,10 +161,10 @@ pub(crate) fn json_lines(report: &AuditReport, at: Timestamp) -> String {
 fn json_of(finding: &Finding) -> Value {
     let ours = finding.ours.as_ref().map(|item| {
         json!({ "seq": item.seq, "num_passing": item.num, "chip": item.chip, "bib": item.bib,
-                "time": instant(Some(item.time_ms)) })
+                "time": utc(item.time_ms) })
     });
     let cloud = finding.cloud.as_ref().map(|stored| {
-        let time = stored.time_ms.map(|ms| instant(Some(ms)));
+        let time = stored.time_ms.map(utc);
         json!({ "num_passing": stored.num, "chip": stored.chip, "bib": stored.bib, "time": time })
     });
     json!({ "finding": finding.verdict, "num_passing": finding.num(), "journal": ours, "cloud": cloud, "other": finding.other })

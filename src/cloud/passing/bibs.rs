@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::ChipZeros;
 use crate::status::{Board, ProblemCode};
 
 /// Most chips in a bib file.
@@ -33,10 +34,29 @@ const LOOK: Duration = Duration::from_secs(2);
 const AT_REST: Duration = Duration::from_millis(200);
 
 /// Chips and their bibs. Upper and lower case of a chip are equal.
+///
+/// Zeros at the beginning are lost or added on the way of a list: a spreadsheet makes 11055 of
+/// `0011055`, and another program fills a number up. So a code that is not in the file is looked
+/// for without them, and has a bib if that can be only one chip. Never taken: one of two chips that
+/// differ only in such zeros.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bibs {
     /// Bibs by chip, with the chip in upper case.
     by_chip: HashMap<Box<str>, Box<str>>,
+    /// The same for the chips with zeros at the beginning, without those zeros. `None`: several
+    /// chips with different bibs.
+    without_zeros: HashMap<Box<str>, Option<Box<str>>>,
+}
+
+/// What a bib file has for a code if zeros at the beginning do not count.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Likely<'a> {
+    /// No chip.
+    Nothing,
+    /// Chips that all have this bib.
+    Bib(&'a str),
+    /// Chips with different bibs.
+    Several,
 }
 
 /// Why a bib file cannot be used.
@@ -108,7 +128,7 @@ impl Bibs {
                 }
                 None => {
                     lines.insert(chip.clone(), line);
-                    bibs.by_chip.insert(chip, bib.into());
+                    bibs.insert(chip, bib);
                 }
             }
         }
@@ -118,7 +138,43 @@ impl Bibs {
         Ok(bibs)
     }
 
-    /// Returns the bib of a chip code, if the file has one.
+    fn insert(&mut self, chip: Box<str>, bib: &str) {
+        let short = without_zeros(&chip);
+        if short.len() < chip.len() {
+            let known = self.without_zeros.entry(short.into()).or_insert_with(|| Some(bib.into()));
+            if known.as_deref() != Some(bib) {
+                *known = None;
+            }
+        }
+        self.by_chip.insert(chip, bib.into());
+    }
+
+    /// Returns the bib of a chip code: that of exactly this code, or else the likely one.
+    pub(crate) fn find(&self, chip: &str, zeros: ChipZeros) -> Option<&str> {
+        match (self.get(chip), zeros) {
+            (None, ChipZeros::Ignore) => match self.likely(chip) {
+                Likely::Bib(bib) => Some(bib),
+                Likely::Nothing | Likely::Several => None,
+            },
+            (exact, _) => exact,
+        }
+    }
+
+    /// Looks for a chip code, however many zeros it begins with.
+    pub(super) fn likely(&self, chip: &str) -> Likely<'_> {
+        let upper = chip.to_ascii_uppercase();
+        let short = without_zeros(&upper);
+        let filled = self.without_zeros.get(short).map(Option::as_deref);
+        match (self.by_chip.get(short), filled) {
+            (None, None) => Likely::Nothing,
+            (Some(bib), None) => Likely::Bib(bib),
+            (None, Some(Some(bib))) => Likely::Bib(bib),
+            (Some(bib), Some(Some(other))) if **bib == *other => Likely::Bib(bib),
+            _ => Likely::Several,
+        }
+    }
+
+    /// Returns the bib of exactly this chip code, if the file has one.
     pub(crate) fn get(&self, chip: &str) -> Option<&str> {
         let found = self.by_chip.get(chip).or_else(|| {
             let lower = chip.bytes().any(|byte| byte.is_ascii_lowercase());
@@ -144,6 +200,12 @@ fn blank_lines(text: &[u8], from: u64) -> u64 {
     let rest = usize::try_from(from).ok().and_then(|from| text.get(from..)).unwrap_or_default();
     let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
     blank.filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// A chip code without the zeros at its beginning. Of a code of zeros one stays.
+fn without_zeros(chip: &str) -> &str {
+    let short = chip.trim_start_matches('0');
+    if short.is_empty() { &chip[chip.len().saturating_sub(1)..] } else { short }
 }
 
 fn find_columns(header: &csv::ByteRecord) -> Result<(usize, usize), String> {
@@ -344,6 +406,35 @@ fn look(path: &Path, judged: Option<Version>, seen: Option<Version>) -> (Look, O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_at_the_beginning_of_a_chip_do_not_count_where_it_can_be_only_one_chip() {
+        let file = "chip,bib\n11055,1\n0022,2\n033,3\n33,4\n0044,5\n00044,6\n055,7\n55,7\n00e5,8\n000,9\n";
+        let bibs = Bibs::read(file.as_bytes()).unwrap();
+        for (chip, bib) in [
+            ("11055", Some("1")),
+            ("0011055", Some("1")), // the list lost its zeros
+            ("22", Some("2")),      // the list has more zeros
+            ("00022", Some("2")),
+            ("033", Some("3")), // exactly this one
+            ("33", Some("4")),
+            ("0033", None), // one of two
+            ("44", None),
+            ("0044", Some("5")),
+            ("0055", Some("7")), // both have the same bib
+            ("0E5", Some("8")),
+            ("e5", Some("8")),
+            ("0", Some("9")),
+            ("0000", Some("9")),
+            ("", None),
+            ("110550", None), // zeros at the end always count
+            ("1105", None),
+        ] {
+            assert_eq!(bibs.find(chip, ChipZeros::Ignore), bib, "{chip}");
+            assert_eq!(bibs.find(chip, ChipZeros::Count), bibs.get(chip), "{chip}");
+        }
+        assert_eq!((bibs.get("0011055"), bibs.get("22")), (None, None));
+    }
 
     #[test]
     fn a_bib_file_is_read_whatever_spreadsheet_wrote_it() {

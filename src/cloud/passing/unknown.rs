@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Bibs;
+use super::bibs::Likely;
+use crate::config::ChipZeros;
 use crate::status::{Board, ProblemCode};
 
 /// Chips that are told apart.
@@ -21,6 +23,7 @@ struct Inner {
     board: Board,
     /// The bib file, for people.
     file: String,
+    zeros: ChipZeros,
     found: Mutex<Found>,
 }
 
@@ -33,8 +36,8 @@ struct Found {
 
 impl UnknownChips {
     /// None yet.
-    pub(crate) fn new(file: &Path, board: Board) -> Self {
-        Self(Arc::new(Inner { board, file: file.display().to_string(), found: Mutex::default() }))
+    pub(crate) fn new(file: &Path, zeros: ChipZeros, board: Board) -> Self {
+        Self(Arc::new(Inner { board, file: file.display().to_string(), zeros, found: Mutex::default() }))
     }
 
     /// A chip was looked for in the list in use now. `is_known`: it is there.
@@ -43,7 +46,7 @@ impl UnknownChips {
         let is_new_list = found.judged.as_ref().is_none_or(|judged| !Arc::ptr_eq(judged, bibs));
         if is_new_list {
             found.judged = Some(Arc::clone(bibs));
-            found.chips.retain(|chip| bibs.get(chip).is_none());
+            found.chips.retain(|chip| bibs.find(chip, self.0.zeros).is_none());
         }
         let is_new = !is_known && found.chips.len() <= MOST && found.chips.insert(chip.into());
         let count = found.chips.len();
@@ -56,13 +59,20 @@ impl UnknownChips {
                 _ => format!("{count} chips are"),
             };
             let last = if is_known { found.chips.last().map_or(chip, |last| last) } else { chip };
-            let without_zeros = last.trim_start_matches('0');
-            let likely = (without_zeros.len() < last.len() && bibs.get(without_zeros).is_some())
-                .then(|| format!(". The file has {without_zeros}, without the zeros: is it that one?"));
+            let likely = match bibs.likely(last) {
+                Likely::Nothing => String::new(),
+                Likely::Several => {
+                    ". The file has several chips that differ from it only in zeros at the beginning, with different bibs"
+                        .to_owned()
+                }
+                Likely::Bib(bib) => format!(
+                    ". The file has it with another number of zeros at the beginning, as bib {bib}: is it that one? \
+                     `[passing] zeros = \"ignore\"` takes it for the same chip"
+                ),
+            };
             let message = format!(
-                "{chips} not in the bib file {}, such as {last}: the chip code goes up in place of a bib{}",
-                self.0.file,
-                likely.unwrap_or_default()
+                "{chips} not in the bib file {} (counted since the start), such as {last}: the chip code goes up in place of a bib{likely}",
+                self.0.file
             );
             self.0.board.raise(ProblemCode::ChipsUnknown, "", message);
         }
@@ -87,7 +97,7 @@ mod tests {
     #[test]
     fn chips_that_the_bib_file_does_not_have_are_counted_once_and_shown_until_it_has_them() {
         let board = Board::new("test");
-        let unknown = UnknownChips::new(Path::new("/race/bibs.csv"), board.clone());
+        let unknown = UnknownChips::new(Path::new("/race/bibs.csv"), ChipZeros::Count, board.clone());
         let shown = || board.snapshot().problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>();
         let bibs = list("chip,bib\n11055,1\nA,2\n");
         unknown.look("A", true, &bibs);
@@ -96,13 +106,35 @@ mod tests {
             unknown.look(chip, false, &bibs);
         }
         let [message] = &shown()[..] else { panic!("{:?}", shown()) };
-        assert!(message.starts_with("2 chips are not in the bib file /race/bibs.csv, such as 0011055"), "{message}");
-        assert!(message.contains("The file has 11055"), "{message}");
+        assert!(
+            message.starts_with(
+                "2 chips are not in the bib file /race/bibs.csv (counted since the start), such as 0011055"
+            ),
+            "{message}"
+        );
+        assert!(message.contains("another number of zeros at the beginning, as bib 1: is it that one?"), "{message}");
         let more = list("chip,bib\n11055,1\nA,2\n0011055,3\n");
         unknown.look("A", true, &more);
-        assert!(shown()[0].starts_with("1 chip is not in the bib file /race/bibs.csv, such as B"), "{:?}", shown());
+        assert!(
+            shown()[0].starts_with("1 chip is not in the bib file /race/bibs.csv (counted since the start), such as B"),
+            "{:?}",
+            shown()
+        );
         unknown.look("A", true, &list("chip,bib\nA,2\nB,3\n0011055,3\n"));
         assert_eq!(shown(), [""; 0], "the file was completed");
+    }
+
+    #[test]
+    fn a_chip_that_may_be_one_of_two_is_unknown_and_it_is_told_why() {
+        let (board, bibs) = (Board::new("test"), list("chip,bib\n11055,1\n011055,2\n"));
+        let unknown = UnknownChips::new(Path::new("bibs.csv"), ChipZeros::Ignore, board.clone());
+        unknown.look("0011055", bibs.find("0011055", ChipZeros::Ignore).is_some(), &bibs);
+        let message = board.snapshot().problems.remove(0).message;
+        assert!(message.contains("such as 0011055") && message.contains("several chips"), "{message}");
+        // A list with only one of them knows it.
+        let one = list("chip,bib\n11055,1\n");
+        unknown.look("11055", true, &one);
+        assert_eq!(board.snapshot().problems, []);
     }
 
     #[test]
@@ -110,7 +142,7 @@ mod tests {
         let told = (1..=20_000).filter(|count| is_told(*count)).count();
         assert!((38..50).contains(&told), "{told}");
         let (board, bibs) = (Board::new("test"), list("chip,bib\nA,2\n"));
-        let unknown = UnknownChips::new(Path::new("bibs.csv"), board.clone());
+        let unknown = UnknownChips::new(Path::new("bibs.csv"), ChipZeros::Ignore, board.clone());
         (0..2 * MOST).for_each(|n| unknown.look(&n.to_string(), false, &bibs));
         assert!(board.snapshot().problems[0].message.starts_with("more than 10000 chips are"));
     }

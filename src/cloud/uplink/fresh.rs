@@ -88,7 +88,7 @@ mod tests {
     use crate::model::chip::Seq;
 
     fn item(num: u64) -> UploadItem {
-        UploadItem { seq: Seq(num), num, time_ms: 0, bib: "1".into(), chip: "C".into() }
+        UploadItem { seq: Seq(num), num, time_ms: 0, corrected_ms: 0, bib: "1".into(), chip: "C".into() }
     }
 
     #[test]

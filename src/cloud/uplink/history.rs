@@ -31,6 +31,8 @@
 //! 7. **Two clocks.** The passings in the cloud are in the order of the journal, whatever the wall
 //!    clock did. A history runs the same way, action by action and timer by timer, with the clock
 //!    steps and without them.
+//! 10. **A rule never hides.** A passing goes up with the time that its decoder stamped, moved by the
+//!     corrections that were durable when its batch was formed, and by nothing else.
 //!
 //! Dead time and repeats are also checked, against a plain reading of the rules
 //! ([`ledger::verdicts`]). There is one exception, which `journal::state` documents: after the
@@ -60,9 +62,10 @@ use crate::cloud::passing::{Bibs, Mapper};
 use crate::config::TagCode;
 use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::driven::{Driven, disk};
-use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept};
-use crate::model::chip::{ChipRead, Label, Marker, Position};
+use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept, UploadEvent};
+use crate::model::chip::{ChipRead, Label, Marker, Position, Seq};
 use crate::model::clock::{Wall, Zones};
+use crate::model::correction::Correction;
 use crate::status::Board;
 
 #[path = "../../../tests/support/disk_state.rs"]
@@ -110,6 +113,8 @@ pub(super) struct World {
     driven: Option<Driven>,
     keeping: Vec<(usize, Vec<Framed>, Keeping)>,
     uplinks: Vec<Task>,
+    /// A piece of passings that are sent again, until it is durable.
+    giving: Option<Task>,
     decoders: Vec<Decoder>,
     devices: Vec<Rc<RefCell<Device>>>,
     ledger: Rc<RefCell<Ledger>>,
@@ -186,6 +191,7 @@ impl World {
             driven: None,
             keeping: Vec::new(),
             uplinks: Vec::new(),
+            giving: None,
             older: None,
             setup,
             base,
@@ -273,6 +279,7 @@ impl World {
 
     fn end(&mut self, how: End, queue: Queue, seed: u64, resend: bool, cut_in_start: Option<u32>) {
         self.uplinks.clear();
+        self.giving = None;
         self.keeping.clear();
         if let Some(driven) = self.driven.take().filter(|_| how == End::Stopped && !disk::is_off()) {
             driven.close();
@@ -349,6 +356,24 @@ impl World {
                 let seconds = to.unwrap_or_else(|| self.wall.now().as_second() + step);
                 self.wall.set(Timestamp::from_second(seconds.max(0)).unwrap());
             }
+            Op::Correct { decoder, at, length, days } => {
+                self.correct(decoder % self.decoders.len(), (at, length), days)
+            }
+            Op::Again { device, most, back } => {
+                let device = device % self.devices.len();
+                let all = |world: &mut Self, days: i64| {
+                    for at in
+                        (0..world.decoders.len()).filter(|at| world.setup.devices[*at] == device).collect::<Vec<_>>()
+                    {
+                        world.correct(at, (0, u64::MAX / 2), days);
+                    }
+                };
+                all(self, 1);
+                self.again(device, most);
+                if back {
+                    all(self, -1);
+                }
+            }
             Op::Disk(script) => disk::set(script),
             Op::End { how, queue, seed, resend, cut_in_start } => self.end(how, queue, seed, resend, cut_in_start),
         }
@@ -372,6 +397,40 @@ impl World {
         self.decoders[at].open.push(frames.clone());
         assert!(poll(&mut keeping).is_pending(), "kept before anything was written");
         self.keeping.push((at, frames, keeping));
+    }
+
+    /// The command `correct`, as far as the journal carries it out.
+    fn correct(&mut self, at: usize, (place, length): (u64, u64), days: i64) {
+        let Some(driven) = &self.driven else { return };
+        let (journal, name) = (driven.journal.clone(), self.decoders[at].name.clone());
+        let last = journal.durable().0;
+        let first = 1 + last * place / 1000;
+        let (ranges, shift_ms) = (vec![(first, (first + length).min(last))], days * 86_400_000);
+        let correction = Correction { ranges, shift_ms, zone: None, by: "timer".into(), oldest: 0 };
+        let mut asked: Task = Box::pin(async move { drop(journal.correct(&name, correction).await) });
+        if poll(&mut asked).is_pending() {
+            self.write(); // or later, if the disk refuses it
+        }
+    }
+
+    /// What the daemon does when an order is carried out.
+    fn again(&mut self, at: usize, most: usize) {
+        self.giving = self.giving.take().and_then(|mut task| poll(&mut task).is_pending().then_some(task));
+        let free = self.giving.is_none();
+        let Some(driven) = self.driven.as_ref().filter(|driven| driven.serves() && free) else { return };
+        let (journal, device) = (driven.journal.clone(), self.devices[at].borrow().name.clone());
+        if !journal.released(&device).is_empty() {
+            return;
+        }
+        self.ledger.borrow_mut().refresh(&self.dir);
+        let Some((session, items)) = self.ledger.borrow().wrong(&device, most) else { return };
+        let mut given: Task = Box::pin(async move {
+            let next = items.last().map_or(Seq(0), |item| Seq(item.seq.0 + 1));
+            drop(journal.record(UploadEvent::Again { device, session, items, next }).await);
+        });
+        assert!(poll(&mut given).is_pending());
+        while self.write() {}
+        self.giving = Some(given); // no other piece is given before this one is durable
     }
 
     /// Runs the writer once, and gives the results to the appends that waited for it.
@@ -610,8 +669,11 @@ async fn drive(
             Action::Form { token, next, limit, without, again } => {
                 changed.borrow_and_update();
                 let most = limit + without.len() - again.len();
+                ledger.borrow_mut().forming(&dir, &config.device);
                 let mut pending = journal.pending(&config.device, &config.decoders, most);
                 pending.returned.retain(|item| !without.contains(&item.seq));
+                let pending = journal.with_right_times(&config.device, pending);
+                let again = journal.right_times(again);
                 device.borrow_mut().moved = true;
                 Input::Formed(form(&config, &token, next, pending, again, &*fields).0)
             }

@@ -452,7 +452,14 @@ mod tests {
     use crate::model::chip::Seq;
 
     fn item(num: u64) -> UploadItem {
-        UploadItem { seq: Seq(num), num, time_ms: 1000 * num as i64 + 123, bib: "7".into(), chip: "C7".into() }
+        UploadItem {
+            seq: Seq(num),
+            num,
+            time_ms: 1000 * num as i64 + 123,
+            corrected_ms: 0,
+            bib: "7".into(),
+            chip: "C7".into(),
+        }
     }
 
     fn stored(num: u64) -> CloudPassing {

@@ -337,6 +337,7 @@ impl Machine {
             state,
             session,
             waits_for: self.waits_for(state),
+            nothing_waits: self.counters.nothing_waits,
             per_minute: self.counters.pace.per_minute(self.timers.now),
             accepted_posts: self.counters.accepted_posts,
             last_error: trouble.map(|trouble| trouble.text.clone()),
@@ -401,11 +402,15 @@ impl Machine {
         let due = self.timers.due(now, &self.upload);
         self.timers.looked(now);
         self.timers.full = count >= self.upload.batch_max.max(1);
+        if count > 0 {
+            self.counters.nothing_waits = Some(false);
+        }
         self.timers.look = Some(if self.timers.full { now } else { due });
     }
 
     fn on_nothing_waits(&mut self) {
         (self.timers.look, self.timers.noticed, self.timers.full) = (None, None, false);
+        self.counters.nothing_waits = Some(true);
         self.counters.pace.rest();
     }
 
@@ -416,6 +421,7 @@ impl Machine {
             return self.on_nothing_waits();
         };
         let count = batch.items.len();
+        self.counters.nothing_waits = Some(false);
         (self.timers.look, self.timers.noticed) = (Some(now), None);
         self.batch.full = count >= (self.upload.batch_max.max(1) * PARTS).min(BATCH_LIMIT);
         // A question by time may be answered even while the cloud refuses every question by number.
@@ -448,6 +454,7 @@ impl Machine {
     /// The batch is durable already.
     fn on_numbered(&mut self, now: Duration, batch: Batch) {
         self.batch.full = false;
+        self.counters.nothing_waits = Some(false);
         self.note_numbered(now, &batch.items);
         self.begin(&batch);
     }
@@ -539,6 +546,9 @@ impl Machine {
         self.trusted();
         self.timers.ask_retry.reset();
         self.trust.unread = 0;
+        if std::mem::take(&mut self.trust.key_is_new) && self.trust.refused == Refused::No {
+            self.problems.remove(&ProblemCode::KeyRefused);
+        }
         self.counters.trouble = self.counters.trouble.take().filter(|trouble| trouble.by_post);
     }
 

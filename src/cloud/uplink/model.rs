@@ -81,7 +81,10 @@ impl Store {
     fn apply(&mut self, event: &UploadEvent) {
         let state = &mut self.state;
         match event {
-            UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
+            UploadEvent::Audited(_)
+            | UploadEvent::Moved { .. }
+            | UploadEvent::SendAgain { .. }
+            | UploadEvent::Again { .. } => {}
             UploadEvent::Batch(batch) if batch.is_resend() => {
                 assert!(state.in_flight.is_none(), "two batches in flight");
                 state.sent -= batch.items.len() as u64;
@@ -153,7 +156,7 @@ impl Store {
         let returned: Vec<_> = self.returned.iter().take(limit).cloned().collect();
         let reads: Vec<_> = self.reads[self.judged..].iter().take(limit - returned.len()).cloned().collect();
         let through = Seq((self.judged + reads.len()) as u64);
-        Pending { returned, reads, dead: Vec::new(), duplicates: Vec::new(), through }
+        Pending { returned, reads, through, ..Pending::default() }
     }
 
     pub(super) fn unsettled(&self) -> bool {
@@ -233,6 +236,8 @@ impl World {
             chip: format!("{prefix}{seq}").into(),
             stamp: Stamp::Utc(Timestamp::from_second(i64::try_from(seq).unwrap() * 10).unwrap()),
             replay: false,
+            corrected_ms: 0,
+            zone: None,
         });
         self.dirty = true;
     }

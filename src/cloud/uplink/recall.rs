@@ -165,17 +165,17 @@ impl Recall {
         if self.found.len() == 0 {
             return;
         }
-        let (mut left, mut found) = (Vec::new(), Vec::new());
-        for item in batch.items.drain(..) {
+        let mut left = Vec::new();
+        for item in std::mem::take(&mut batch.items) {
             match self.find(&item) {
                 Some((session, num)) => {
-                    let UploadItem { seq, time_ms, bib, chip, .. } = item;
-                    found.push(Found { seq, session, num, time_ms, bib, chip });
+                    let UploadItem { seq, time_ms, corrected_ms, bib, chip, .. } = item;
+                    batch.found.push(Found { seq, session, num, time_ms, corrected_ms, bib, chip });
                 }
                 None => left.push(UploadItem { num: first + left.len() as u64, ..item }),
             }
         }
-        (batch.items, batch.found) = (left, found);
+        batch.items = left;
     }
 
     /// Returns the session and number under which the cloud holds a passing. Each place is returned

@@ -449,6 +449,24 @@ fn an_uplink_that_does_not_send_yet_says_what_it_waits_for() {
 }
 
 #[test]
+fn an_idle_uplink_knows_whether_something_waits_for_its_device() {
+    let mut world = World::with_session();
+    assert_eq!(world.machine.report().nothing_waits, None, "it has not looked yet");
+    world.pass(5 * SECOND);
+    assert_eq!(world.machine.report().nothing_waits, Some(true));
+    world.read(3);
+    world.until(is_post);
+    assert_eq!(world.machine.report().nothing_waits, Some(false));
+    world.drain();
+    world.pass(5 * SECOND);
+    assert_eq!(world.machine.report().nothing_waits, Some(true));
+    // Reads of another device make the uplink look, and change nothing.
+    world.machine.put(world.now, Input::Noticed);
+    world.pass(5 * SECOND);
+    assert_eq!((world.machine.report().nothing_waits, world.machine.report().state), (Some(true), UploadState::Idle));
+}
+
+#[test]
 fn an_idle_session_is_looked_at_every_twenty_seconds() {
     let mut world = World::with_session();
     world.pass(1000 * SECOND);

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::listen::{Ended, Heard, READS, Told};
+use crate::commands::args::TimesIn;
 use crate::config::Address;
 use crate::decoders::foreign::{self, Look};
 use crate::decoders::recognise::{Candidate, Grade, Tally, recognise};
@@ -14,6 +15,7 @@ use crate::decoders::{Settings, Spec};
 use crate::model::chip::{ChipRead, Label, Stamp};
 use crate::model::clock::offset_ms;
 use crate::model::escape::escape;
+use crate::model::shown::ShownIn;
 
 /// The result, from which the exit code follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -83,7 +85,11 @@ struct Shown {
 #[derive(Serialize)]
 struct Clock {
     decoder: String,
+    /// The time of the box at that moment, in UTC.
     r#box: String,
+    /// The same for a person: in the zone in which the decoder's clock is read.
+    #[serde(skip)]
+    shown: String,
     /// Decoder clock minus box clock.
     offset_ms: i64,
     /// `clock` if the decoder reported its time, `read` if it is the stamp of a read.
@@ -98,8 +104,9 @@ struct Asked {
 }
 
 impl ProbeReport {
-    /// The report on what arrived from `address`, for a box whose clock is in `zone`.
-    pub(super) fn new(address: &Address, heard: &Heard, zone: &TimeZone) -> Self {
+    /// The report on what arrived from `address`. `times` has the zone of the box, which is taken
+    /// for that of the decoder's clock, too.
+    pub(super) fn new(address: &Address, heard: &Heard, times: &TimesIn) -> Self {
         let found = recognise(&heard.bytes);
         let baud = if let Address::Serial { baud, .. } = address { Some(*baud) } else { None };
         let best = found.first().filter(|best| best.grade > Grade::Possible);
@@ -115,12 +122,12 @@ impl ProbeReport {
             result,
             baud,
             reads: found.first().map_or_else(Vec::new, |best| best.reads.iter().take(READS).map(Shown::of).collect()),
-            clock: best.and(heard.clock).map(|told| Clock::of(&told, zone)),
+            clock: best.and(heard.clock).map(|told| Clock::of(&told, &times.zone())),
             asked: asked.collect(),
             notes: notes(address, heard, best),
             seen_as: if found.is_empty() { foreign::name(&heard.bytes, baud.is_some()) } else { None },
             seen: foreign::look(&heard.bytes),
-            config: best.map(|best| block(best, address, zone)),
+            config: best.map(|best| block(best, address, times)),
             candidates: found.iter().map(Guess::of).collect(),
         }
     }
@@ -263,14 +270,15 @@ impl Clock {
     fn of(told: &Told, zone: &TimeZone) -> Self {
         Self {
             decoder: told.stamp.to_string(),
-            r#box: shown(told.stamp, told.at, zone),
+            r#box: Stamp::Utc(told.at).to_string(),
+            shown: shown(told.stamp, told.at, zone),
             offset_ms: offset_ms(&told.stamp, zone, told.at),
             from: if told.of_read { "read" } else { "clock" },
         }
     }
 
     fn line(&self) -> String {
-        let Self { decoder, r#box, offset_ms, from } = self;
+        let Self { decoder, r#box: _, shown, offset_ms, from } = self;
         let seconds = offset_ms.abs() as f64 / 1000.0;
         let side = if *offset_ms < 0 { "behind" } else { "ahead" };
         let of = if *from == "read" { "The last read says" } else { "Its clock says" };
@@ -282,15 +290,15 @@ impl Clock {
         } else {
             ""
         };
-        format!("{of} {decoder}, this box's {box}: {seconds:.1} s {side}{zone}", box = r#box)
+        format!("{of} {decoder}, this box's {shown}: {seconds:.1} s {side}{zone}")
     }
 }
 
-/// The time of the box in the form in which the decoder sends its own.
+/// The time of the box for a person who compares it with a stamp: in UTC if the decoder sends UTC.
 fn shown(stamp: Stamp, at: Timestamp, zone: &TimeZone) -> String {
     match stamp {
-        Stamp::Utc(_) | Stamp::Uptime(_) => Stamp::Utc(at).to_string(),
-        Stamp::Local(_) | Stamp::TimeOfDay { .. } => Stamp::Local(zone.to_datetime(at)).to_string(),
+        Stamp::Utc(_) | Stamp::Uptime(_) => ShownIn::zone(TimeZone::UTC).milli(at),
+        Stamp::Local(_) | Stamp::TimeOfDay { .. } => ShownIn::zone(zone.clone()).milli(at),
     }
 }
 
@@ -338,14 +346,16 @@ fn notes(address: &Address, heard: &Heard, best: Option<&Candidate>) -> Vec<Stri
 }
 
 /// The `[[decoder]]` section for the candidate.
-fn block(best: &Candidate, address: &Address, zone: &TimeZone) -> String {
+fn block(best: &Candidate, address: &Address, times: &TimesIn) -> String {
     let name = best.spec.name;
     let mut text = format!("[[decoder]]\nname = \"{name}\"\nprotocol = \"{name}\"\naddress = \"{address}\"\n");
     let utc =
         best.reads.iter().all(|read| matches!(read.stamp, Stamp::Utc(_) | Stamp::Uptime(_))) && !best.reads.is_empty();
     if !utc && !best.spec.tells_utc {
+        let zone = times.zone();
+        let whose = if times.timezone.is_some() { "that of --timezone" } else { "this box's" };
         let zone = zone.iana_name().unwrap_or("UTC");
-        let _ = writeln!(text, "timezone = \"{zone}\"  # the zone of the decoder's clock: this box's was taken");
+        let _ = writeln!(text, "timezone = \"{zone}\"  # the zone of the decoder's clock: {whose} was taken");
     }
     if !best.settings.is_empty() {
         text.push_str("[decoder.set]\n");

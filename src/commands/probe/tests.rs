@@ -13,6 +13,7 @@ use crate::config::{Config, LoadOptions};
 use crate::decoders::spec;
 use crate::link::capture;
 use crate::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use jiff::tz::TimeZone;
 
 const PLAN: Plan = Plan { listen: LISTEN, more: LISTEN, ask: true, silent: Duration::ZERO };
 const QUIETLY: Plan = Plan { ask: false, ..PLAN };
@@ -182,7 +183,9 @@ async fn a_connection_that_is_closed_at_once_is_told_as_that() {
     let mut wire: Wire = Box::new(ours);
     let heard = listen(&mut wire, Role::Port(5084), PLAN, &wall()).await;
     assert!(matches!(heard.ended, Ended::Closed));
-    let text = ProbeReport::new(&"tcp://10.0.0.1:5084".parse().unwrap(), &heard, &TimeZone::UTC).text();
+    let text =
+        ProbeReport::new(&"tcp://10.0.0.1:5084".parse().unwrap(), &heard, &TimesIn { timezone: Some(TimeZone::UTC) })
+            .text();
     assert!(text.contains("closed the connection at once") && text.contains("systemctl stop passbridge"), "{text}");
 }
 
@@ -280,8 +283,11 @@ async fn the_rate_of_a_serial_line_is_found_and_only_there_it_is_believed() {
                 find_rate(async |rate| line.open(rate).await, RATES_TIME, true, &wall()).await.unwrap();
             assert_eq!((found, taken_for(&heard).map(|found| found.0)), (rate, Some(kind.name())));
             assert_eq!(line.opened.borrow().last(), Some(&rate), "it ends there");
-            let report =
-                ProbeReport::new(&at_rate(&"serial:///dev/ttyUSB0".parse().unwrap(), found), &heard, &TimeZone::UTC);
+            let report = ProbeReport::new(
+                &at_rate(&"serial:///dev/ttyUSB0".parse().unwrap(), found),
+                &heard,
+                &TimesIn::default(),
+            );
             assert!(report.text().contains(&format!("at {rate} baud")));
             for sim in line.sims.take() {
                 assert_eq!(sim.forbidden(), Vec::<String>::new());
@@ -315,7 +321,7 @@ async fn a_line_that_another_program_holds_is_told_in_words() {
 fn every_block_for_the_configuration_loads() {
     let dir = tempfile::tempdir().unwrap();
     let decoders = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decoders");
-    let zone = TimeZone::get("Europe/Madrid").unwrap();
+    let times = TimesIn { timezone: TimeZone::get("Europe/Madrid").ok() };
     for spec in REGISTRY.iter().filter(|spec| spec.recogniser.is_some()) {
         let capture = std::fs::read(decoders.join(format!("{0}/captures/{0}.capture", spec.name))).unwrap();
         let records = capture::CaptureReader::new(&capture[..]).unwrap().map(|record| record.unwrap().what);
@@ -325,7 +331,7 @@ fn every_block_for_the_configuration_loads() {
         });
         let heard = Heard { bytes: bytes.flatten().collect(), ..Heard::nothing() };
         for address in ["tcp://192.168.1.50:4000", "tcp-listen://0.0.0.0:4000", "serial:///dev/ttyUSB0?baud=38400"] {
-            let block = ProbeReport::new(&address.parse().unwrap(), &heard, &zone).config.unwrap();
+            let block = ProbeReport::new(&address.parse().unwrap(), &heard, &times).config.unwrap();
             let file = dir.path().join("passbridge.toml");
             std::fs::write(&file, format!("name = \"finish\"\ndata_dir = \"/tmp\"\n\n{block}")).unwrap();
             let options = LoadOptions { keyless: true, environment: Vec::new(), ..LoadOptions::new(&file) };
@@ -341,15 +347,15 @@ async fn a_person_is_told_what_it_is_how_sure_three_reads_and_the_clock() {
     let (_sim, mut wire) = on_a_wire(Kind::IPICO, 5.0).await;
     let wall = Wall::scripted("2026-06-17T08:00:00Z".parse().unwrap());
     let heard = listen(&mut wire, role(Kind::IPICO), PLAN, &wall).await;
-    let zone = TimeZone::get("Europe/Madrid").unwrap();
-    let report = ProbeReport::new(&"tcp://192.168.1.50:10000".parse().unwrap(), &heard, &zone);
+    let times = TimesIn { timezone: TimeZone::get("Europe/Madrid").ok() };
+    let report = ProbeReport::new(&"tcp://192.168.1.50:10000".parse().unwrap(), &heard, &times);
     let text = report.text();
     for part in [
         "IPICO Lite / Elite (`ipico`): certain",
         "checksums agree",
         "chip 05800",
         "The last read says 2026-06-17T10:00:0",
-        "this box's 2026-06-17T10:00:00.000",
+        "this box's 2026-06-17 10:00:00.000 CEST",
         "address = \"tcp://192.168.1.50:10000\"",
         "timezone = \"Europe/Madrid\"",
     ] {
@@ -359,7 +365,13 @@ async fn a_person_is_told_what_it_is_how_sure_three_reads_and_the_clock() {
     let data = serde_json::to_value(&report).unwrap();
     assert_eq!((&data["result"], &data["candidates"][0]["protocol"]), (&"recognised".into(), &"ipico".into()));
     assert_eq!(data["reads"].as_array().unwrap().len(), READS);
+    assert_eq!(data["clock"]["box"], "2026-06-17T08:00:00.000Z", "{data}");
     // Two hours off is not a wrong clock but another time zone.
-    let utc = ProbeReport::new(&"tcp://192.168.1.50:10000".parse().unwrap(), &heard, &TimeZone::UTC).text();
+    let utc = ProbeReport::new(
+        &"tcp://192.168.1.50:10000".parse().unwrap(),
+        &heard,
+        &TimesIn { timezone: Some(TimeZone::UTC) },
+    )
+    .text();
     assert!(utc.contains("another time zone"), "{utc}");
 }

@@ -42,6 +42,11 @@ fn parameters(mut body: &mut [u8]) {
 /// The head of a report of 4 GiB.
 const ENDLESS: &[u8] = &[4, 61, 255, 255, 255, 255, 0, 0, 0, 1];
 
+/// Made when they are asked for: as a constant they would be a third of a megabyte of the program.
+fn zeros(count: usize) -> Vec<u8> {
+    vec![0; count]
+}
+
 fn hostile() -> Vec<HostileStream> {
     vec![
         stream(|n| {
@@ -50,13 +55,13 @@ fn hostile() -> Vec<HostileStream> {
                 &[[0, 246, 0, 11, 0, 255, 0, 7, 0], [(n >> 8) as u8, n as u8, 0, 0, 0, 0, 0, 0, 0]].concat()[..11],
             )
         }),
-        stream(|_| [&[4, 61, 0, 4, 0, 0, 0, 0, 0, 1][..], &[0; 262_134]].concat()),
+        stream(|_| [&[4, 61, 0, 4, 0, 0, 0, 0, 0, 1][..], &zeros(262_134)].concat()),
         stream(|_| message(61, &[0, 240, 0, 4].repeat(65_000))),
         stream(|_| message(63, &tlv(246, &[[0, 255, 0, 7, 0, 0, 1], [0, 255, 0, 7, 1, 0, 1]].concat().repeat(4600)))),
         stream(|n| message(36, &[0, 177, 0, 4].repeat(n % 1000))),
         // A report without an end: of the longest parameters, of the shortest, and of one that
         // never becomes whole.
-        stream(|n| if n == 0 { ENDLESS.to_vec() } else { [&[3, 255, 255, 255][..], &[0; 65_531]].concat() }),
+        stream(|n| if n == 0 { ENDLESS.to_vec() } else { [&[3, 255, 255, 255][..], &zeros(65_531)].concat() }),
         stream(|n| if n == 0 { ENDLESS.to_vec() } else { [0, 240, 0, 4].repeat(1000) }),
         stream(|n| if n == 0 { ENDLESS.to_vec() } else { [0, 240, 255, 255].repeat(1000) }),
     ]

@@ -73,7 +73,7 @@ pub(crate) struct Simulated {
 
 enum Source {
     Race { race: Box<Race>, next: Option<Crossing>, log: Vec<Detection> },
-    Recording { rows: Vec<Box<[u8]>>, reads: Vec<Vec<SimRead>>, played: usize, gap_us: u64 },
+    Recording { rows: Vec<Box<[u8]>>, reads: Vec<Vec<SimRead>>, played: usize, gap_us: u64, began_us: u64 },
 }
 
 /// The memory of a decoder. Its bound is [`READS_MAX`] reads of 16 bytes, or the recording.
@@ -155,7 +155,8 @@ impl Memory {
     ) -> Self {
         let rows: Vec<Box<[u8]>> = rows.into_iter().map(Vec::into_boxed_slice).collect();
         let reads = rows.iter().map(|row| reads_in(row)).collect();
-        let source = Source::Recording { rows, reads, played: 0, gap_us: (1e6 / rate.max(1e-3)) as u64 };
+        let gap_us = (1e6 / rate.max(1e-3)) as u64;
+        let source = Source::Recording { rows, reads, played: 0, gap_us, began_us: 0 };
         Self::of(decoder, start, source, u64::MAX)
     }
 
@@ -176,9 +177,21 @@ impl Memory {
     pub(crate) fn due_us(&self) -> Option<u64> {
         match &self.source {
             Source::Race { next, log, .. } => next.filter(|_| (log.len() as u64) < self.limit).map(|next| next.due_us),
-            Source::Recording { rows, played, gap_us, .. } => {
-                (*played < rows.len()).then(|| gap_us.saturating_mul(*played as u64))
+            Source::Recording { rows, played, gap_us, began_us, .. } => {
+                (*played < rows.len()).then(|| began_us + gap_us.saturating_mul(*played as u64))
             }
+        }
+    }
+
+    /// The race begins at this time, in microseconds since the decoder started: its first crossing
+    /// is so much later.
+    pub(crate) fn begin_at(&mut self, us: u64) {
+        match &mut self.source {
+            Source::Race { race, next, .. } => {
+                let first = next.map_or(0, |next| next.due_us);
+                race.not_before(us + first, next);
+            }
+            Source::Recording { began_us, .. } => *began_us = us,
         }
     }
 

@@ -206,6 +206,7 @@ impl Box_ {
                 seq: read.seq,
                 num,
                 time_ms: 0,
+                corrected_ms: 0,
                 bib: read.chip.clone(),
                 chip: read.chip.clone(),
             });

@@ -256,7 +256,7 @@ fn the_first_lines_of_a_segment_that_a_power_cut_took_were_never_acknowledged() 
 
 /// The line of a batch that covers all reads up to number `through`.
 fn batch(seq: u64, in_group: u64, through: u64) -> Vec<u8> {
-    let item = UploadItem { seq: Seq(through), num: 1, time_ms: 0, bib: "7".into(), chip: "C".into() };
+    let item = UploadItem { seq: Seq(through), num: 1, time_ms: 0, bib: "7".into(), chip: "C".into(), corrected_ms: 0 };
     let batch = Batch { through: Seq(through), decoders: vec!["a".into()], ..Batch::resend("D", "S", vec![item]) };
     let (subject, body) = ("D".into(), Body::Upload(UploadEvent::Batch(batch)));
     let mut line = Vec::new();

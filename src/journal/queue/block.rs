@@ -72,7 +72,8 @@ pub(super) fn decode_block(value: &[u8]) -> Result<Vec<Waiting>, Broken> {
         let received = Timestamp::from_millisecond(block.received_ms.checked_add(stored.received_ms)?).ok()?;
         let stamp = load_stamp(&stored.stamp)?;
         let (seq, chip, replay) = (Seq(stored.seq), stored.chip.into(), stored.replay);
-        let read = PendingRead { seq, decoder: decoder.into(), received, chip, stamp, replay };
+        let read =
+            PendingRead { seq, decoder: decoder.into(), received, chip, stamp, replay, corrected_ms: 0, zone: None };
         Some(Waiting { read, verdict: stored.verdict })
     });
     reads.collect::<Option<_>>().ok_or_else(bad)

@@ -52,6 +52,8 @@ fn a_block_that_sled_lost_without_a_word_is_missed() {
         chip: "MC00001".into(),
         stamp: Stamp::Utc(Timestamp::UNIX_EPOCH),
         replay: false,
+        corrected_ms: 0,
+        zone: None,
     };
     let reads: Vec<Waiting> = (1..=600).map(|seq| Waiting { read: read(seq), verdict: ReadVerdict::Passing }).collect();
     let mut queue = Queue::create(dir.path(), 0).unwrap();
@@ -205,4 +207,36 @@ fn every_blob_that_a_checkpoint_made_is_synced_before_it_is_pointed_to() {
         assert!(names().is_subset(&queue.blobs));
     }
     assert!(!names().is_empty(), "sled makes blobs of such pages");
+}
+
+#[test]
+fn the_block_of_a_read_is_found_however_far_before_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State { followed: 90_000_000, waiting: 3, ..State::default() };
+    state.decoders.insert("mat".into(), DecoderFold::default());
+    let json = serde_json::to_string(&state).unwrap();
+    let read = |seq| {
+        let read = PendingRead {
+            seq: Seq(seq),
+            decoder: "mat".into(),
+            received: Timestamp::UNIX_EPOCH,
+            chip: "MC00001".into(),
+            stamp: Stamp::Utc(Timestamp::UNIX_EPOCH),
+            replay: false,
+            corrected_ms: 0,
+            zone: None,
+        };
+        Waiting { read, verdict: ReadVerdict::Passing }
+    };
+    let mut queue = Queue::create(dir.path(), 0).unwrap();
+    // Two blocks. Between two reads of one there may be any number of other entries.
+    queue.checkpoint(&[read(7), read(5_000)], &json, &[]).unwrap();
+    queue.checkpoint(&[read(6_000), read(80_000_000)], &json, &[]).unwrap();
+    let after = |seq| -> Vec<u64> {
+        queue.spans()[0].reads_after(seq).unwrap().iter().map(|waiting| waiting.read.seq.0).collect()
+    };
+    assert_eq!(
+        [0, 7, 4_999, 5_000, 6_000, 79_999_999, 80_000_000].map(after),
+        [vec![7, 5_000], vec![5_000], vec![5_000], vec![6_000, 80_000_000], vec![80_000_000], vec![80_000_000], vec![]]
+    );
 }

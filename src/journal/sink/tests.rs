@@ -114,7 +114,8 @@ async fn the_log_is_pruned_up_to_the_slowest_sink_and_a_sink_that_was_removed_ho
     let mut seqs = Vec::new();
     for num in 1..=4 {
         let seq = read(&journal, "a", num as usize).await;
-        let items = vec![UploadItem { seq: Seq(seq), num, time_ms: 0, bib: "7".into(), chip: "C".into() }];
+        let items =
+            vec![UploadItem { seq: Seq(seq), num, time_ms: 0, corrected_ms: 0, bib: "7".into(), chip: "C".into() }];
         let batch = Batch { through: Seq(seq), decoders: vec!["a".into()], ..Batch::resend("D", "S", items) };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         let accepted = UploadEvent::Accepted { device: "D".into(), first: num, last: num, duplicates: 0 };

@@ -342,6 +342,57 @@ fn what_a_decoder_had_stored_is_of_the_crossing_that_was_reported_and_of_no_othe
 }
 
 #[test]
+fn the_passings_of_a_session_are_those_in_the_cloud_and_on_their_way() {
+    let mut fed = Fed::new(0);
+    let counts = |fed: &Fed| fed.state.devices["D"].numbered_in.clone();
+    let mut event = |event: UploadEvent| {
+        fed.put("D", "2026-07-06T10:00:00Z", Body::Upload(event));
+        counts(&fed)
+    };
+    let join = |token: &str, next| UploadEvent::Joined { device: "D".into(), token: token.into(), alias: None, next };
+    let items = |nums: std::ops::RangeInclusive<u64>| {
+        nums.map(|num| UploadItem {
+            seq: Seq(num),
+            num,
+            time_ms: 0,
+            bib: "B".into(),
+            chip: "C".into(),
+            corrected_ms: 0,
+        })
+        .collect()
+    };
+    let batch = |token: &str, nums| {
+        UploadEvent::Batch(Batch {
+            through: Seq(1),
+            decoders: vec!["mat".into()],
+            ..Batch::resend("D", token, items(nums))
+        })
+    };
+    let accepted = |first, last| UploadEvent::Accepted { device: "D".into(), first, last, duplicates: 0 };
+    // The numbers begin where another sender ended: a number is no count.
+    assert_eq!(event(join("RACE", 101)), [("RACE".into(), 0)]);
+    assert_eq!(event(batch("RACE", 101..=110)), [("RACE".into(), 10)]);
+    assert_eq!(event(accepted(101, 105)), [("RACE".into(), 10)]);
+    let refused =
+        UploadEvent::DeadLetter { device: "D".into(), num: 106, status: 400, answer: "no".into(), again: false };
+    assert_eq!(event(refused), [("RACE".into(), 9)], "what is set aside is not in the session");
+    let released = UploadEvent::Released { device: "D".into(), first: 107, last: 110 };
+    assert_eq!(event(released), [("RACE".into(), 5)], "the session was closed before they arrived");
+    event(join("NEXT", 1));
+    assert_eq!(event(batch("NEXT", 1..=4)), [("RACE".into(), 5), ("NEXT".into(), 4)]);
+    event(accepted(1, 4));
+    event(UploadEvent::Batch(Batch::resend("D", "RACE", items(101..=102))));
+    event(accepted(101, 102));
+    // A session that is active again goes on with its count.
+    assert_eq!(event(join("RACE", 111)), [("RACE".into(), 5), ("NEXT".into(), 4)]);
+    // What lost lines numbered is not known.
+    fed.state.doubt();
+    assert_eq!(counts(&fed), []);
+    fed.put("D", "2026-07-06T10:00:00Z", Body::Upload(join("RACE", 120)));
+    assert_eq!(counts(&fed), [], "nor is it after the session is joined again");
+}
+
+#[test]
 fn a_cloud_that_refuses_every_second_passing_does_not_fill_the_memory_and_none_is_forgotten() {
     let mut ranges = BTreeMap::new();
     for seq in (1..=20_000).step_by(2) {
@@ -513,7 +564,14 @@ fn a_read_that_is_held_back_suppresses_no_passing_of_the_race() {
 fn what_is_on_the_disk_keeps_its_names() {
     let mut fold = DeviceFold::default();
     fold.dead_letters.insert(1, 2);
-    fold.failing.push(UploadItem { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() });
+    fold.failing.push(UploadItem {
+        seq: Seq(1),
+        num: 1,
+        time_ms: 0,
+        corrected_ms: 0,
+        bib: "7".into(),
+        chip: "C1".into(),
+    });
     let fold = serde_json::to_value(&fold).unwrap();
     assert_eq!((&fold["quarantined"]["1"], &fold["parked"][0]["seq"]), (&2.into(), &1.into()));
 

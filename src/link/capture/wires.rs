@@ -6,8 +6,9 @@
 //! * **The relay passes every byte in both directions, unchanged and in order**, whatever happens
 //!   to the recording. When one side closes its half, the relay closes that half towards the other
 //!   side. Only a reset becomes a plain close.
-//! * Ports are opened again until `stop`. A fault is reported once for as long as it stays the
-//!   same.
+//! * A decoder's port to which we only listen is opened again until `stop`, and the same fault is
+//!   reported once. It is not tried again if this user may not open it, because that does not change
+//!   by itself. A relay opens the other side once for each connection that it accepts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -78,7 +79,7 @@ impl Wires {
         }
     }
 
-    /// Serves until `stop`. `tap` records the bytes of the decoder's wire, and `tell` shows faults
+    /// Serves until `stop`, or until it is certain that it cannot. `tap` records the bytes of the decoder's wire, and `tell` shows faults
     /// to the user.
     ///
     /// # Errors
@@ -128,7 +129,11 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     bound.map_err(|error| Failure::unavailable(format!("cannot listen on {address}: {error}")))
 }
 
-/// Opens the decoder's port again and again, and listens to it.
+/// Opens the decoder's port again and again until `stop`, and listens to it. This is the side that
+/// connects; a decoder that connects to us is accepted ([`accept`]).
+///
+/// # Errors
+/// Permission: this user may not open the port.
 async fn listen_to(address: &Address, tap: &Tap, tell: Tell, stop: &CancellationToken) -> Result<(), Failure> {
     let mut told = String::new();
     while !stop.is_cancelled() {

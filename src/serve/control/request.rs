@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::failure::Failure;
 use crate::decoders::Range;
-use crate::journal::Audited;
+use crate::journal::{Audited, SendAgainOrder};
+use crate::model::correction::Correction;
 
 /// Longest answer in bytes. A status with every decoder and problem is far below this.
 pub(super) const ANSWER_LIMIT: u64 = 16 << 20;
@@ -63,6 +64,21 @@ pub enum ControlRequest {
         /// Its name in the configuration, or that of one of its sources.
         decoder: Option<String>,
     },
+    /// `{"entry": N}`: corrects the times of reads of a decoder, or of one of its locations.
+    Correct {
+        /// Its name in the configuration, or that of one of its sources.
+        decoder: String,
+        /// Which reads, and by how much.
+        correction: Correction,
+    },
+    /// `{"ordered": true}`: sends passings again, under new numbers, whose time was corrected since
+    /// they were sent.
+    SendAgain {
+        /// The device.
+        device: String,
+        /// Which ones.
+        order: SendAgainOrder,
+    },
     /// `{"tried": N}`: sends again the passings of every device that were set aside because the
     /// cloud failed at them.
     TryAgain,
@@ -85,6 +101,8 @@ impl ControlRequest {
             | Self::Rewind { .. }
             | Self::TryAgain
             | Self::Capture { .. } => ANSWER_TIME,
+            // They wait until reads that are held back are released.
+            Self::Correct { .. } | Self::SendAgain { .. } => REPAIR_TIME,
             Self::Repair { .. } | Self::Adopt { .. } | Self::LetGo { .. } => REPAIR_TIME,
         }
     }

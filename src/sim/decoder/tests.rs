@@ -256,18 +256,76 @@ async fn a_live_race_happens_by_the_clock_and_ends_at_its_limit() {
     assert_eq!(sim.reads().len(), 300);
 }
 
-#[tokio::test]
-async fn a_streaming_decoder_without_a_listener_waits_with_its_race() {
-    let sim = sim(Kind::IPICO, |config| {
-        config.rate = 1000.0;
-        config.limit = Some(50);
-    })
-    .await;
-    let mut kept = Kept::default();
-    assert_eq!(*sim.emitted().borrow(), 0);
-    let stream = connect(&sim).await;
-    kept.link(Kind::IPICO, "", stream, |kept| kept.reads.len() == 50).await;
-    assert!(kept.all(&sim));
+/// A race of ten reads a second on a port, at a decoder that only streams. Time is paused, so it
+/// goes on only while a test waits for something.
+async fn streaming() -> (SimDecoder, tokio::io::DuplexStream) {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let config = SimConfig { rate: 10.0, ..SimConfig::new(Kind::IPICO, Wiring::Port(Box::new(theirs))) };
+    (SimDecoder::start(config).await.unwrap(), ours)
+}
+
+/// Lets the decoder go on for this time, and returns how many reads happened until then.
+async fn go_on(sim: &SimDecoder, seconds: u64) -> u64 {
+    for _ in 0..seconds * 200 {
+        tokio::time::advance(TURN).await;
+    }
+    tokio::task::yield_now().await;
+    *sim.emitted().borrow()
+}
+
+/// All reads that a port has delivered so far. They are numbered as those of the decoder's memory
+/// from `first` on.
+async fn delivered(mut port: impl AsyncRead + Unpin, first: u64) -> Vec<SimRead> {
+    let mut bytes = Vec::new();
+    // The port stays open, so the end of what has come is that no more comes at once.
+    while let Ok(Ok(1..)) = timeout(TURN, port.read_buf(&mut bytes)).await {}
+    let reads = bytes.split(|byte| *byte == b'\n').flat_map(|row| Kind::IPICO.reads_in(row));
+    (first..).zip(reads).map(|(number, read)| SimRead { number, ..read }).collect()
+}
+
+/// The time of the decoder's clock at which a read was made.
+fn made(read: &SimRead) -> DateTime {
+    let crate::model::chip::Stamp::Local(local) = read.stamp else { panic!("{read:?}") };
+    local
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streaming_decoder_reads_on_while_nobody_listens_and_what_passed_is_gone() {
+    let (sim, first) = streaming().await;
+    let before = go_on(&sim, 20).await;
+    assert!(before > 100, "{before}");
+    drop(first);
+    let after = go_on(&sim, 60).await;
+    assert!(after > before + 400, "the race went on: {before} reads, then {after}");
+    assert_eq!(*sim.links().borrow(), 0);
+    let (second, theirs) = tokio::io::duplex(1 << 20);
+    let (shared, cuts) = (Arc::clone(&sim.shared), sim.shared.cuts.subscribe());
+    let link = tokio::spawn(async move { converse(theirs, &shared, cuts).await });
+    let end = go_on(&sim, 10).await;
+    let heard = delivered(second, after + 1).await;
+    assert!(end > after && heard.len() as u64 >= end - after, "{end} {after} {}", heard.len());
+    let from_now_on = &sim.reads()[after as usize..];
+    assert!(from_now_on.starts_with(&heard), "only what is read from now on: {:?}", heard.first());
+    // The stamps are those of the decoder's clock, which did not stop either.
+    let clock = sim.shared.now(&sim.shared.lock().memory);
+    let behind = clock.duration_since(made(heard.last().unwrap())).as_millis();
+    assert!((0..5_000).contains(&behind), "{behind} ms");
+    link.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_race_of_a_streaming_decoder_begins_with_its_first_listener_by_the_decoders_clock() {
+    let sim = sim(Kind::IPICO, |config| config.rate = 10.0).await;
+    assert_eq!(go_on(&sim, 3600).await, 0, "nobody listens yet");
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let (shared, cuts) = (Arc::clone(&sim.shared), sim.shared.cuts.subscribe());
+    let link = tokio::spawn(async move { converse(theirs, &shared, cuts).await });
+    assert!(go_on(&sim, 20).await > 100);
+    let heard = delivered(ours, 1).await;
+    assert!(heard.len() > 100 && sim.reads().starts_with(&heard), "the first listener gets the whole race");
+    let since = made(&heard[0]).duration_since(sim.shared.lock().memory.start).as_secs();
+    assert!((3600..3620).contains(&since), "the first read was made {since} s after the start");
+    link.abort();
 }
 
 #[tokio::test]

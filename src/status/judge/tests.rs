@@ -17,7 +17,7 @@ fn good() -> Snapshot {
         });
     }
     board.upload("DEVICE", |upload| {
-        upload.session = Some(SessionStatus { alias: None, token_tail: "abcdef".to_owned() });
+        upload.session = Some(SessionStatus { alias: None, token_tail: "abcdef".to_owned(), numbered: None });
     });
     let mut status = board.snapshot();
     status.ready = true;

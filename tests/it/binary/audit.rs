@@ -50,8 +50,12 @@ async fn audit_ends_with_0_when_both_are_equal_with_65_and_a_list_when_not_and_w
     for told in ["1 missing", "1 different", "1 foreign", "number 7", "4711", "OTHER", "--repair"] {
         assert!(text.contains(told), "{told}: {text}");
     }
+    // The foreign passing is of the first moment of 1970, which is shown in the zone that is asked for.
+    let text = ended(&site.output(&["audit", "--timezone", "Asia/Kathmandu"]).await, 65);
+    assert!(text.contains("1970-01-01 05:30:00.000 +0530"), "{text}");
     let tail = &token[token.len() - 6..];
-    let text = ended(&site.output(&["audit", "--json", "--session", tail, "--device", DEVICE]).await, 65);
+    let json = ["audit", "--json", "--session", tail, "--device", DEVICE, "--timezone", "Asia/Kathmandu"];
+    let text = ended(&site.output(&json).await, 65);
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let found: Vec<_> = lines.iter().map(|line| (line["finding"].as_str(), line["num_passing"].as_u64())).collect();
     let list = [(Some("missing"), Some(7)), (Some("different"), Some(9)), (Some("foreign"), Some(40)), (None, None)];
@@ -59,6 +63,7 @@ async fn audit_ends_with_0_when_both_are_equal_with_65_and_a_list_when_not_and_w
     let summary = &lines[3];
     assert_eq!((&summary["equal"], &summary["checked"], &summary["token"]), (&false.into(), &30.into(), &token.into()));
     assert_eq!(lines[1]["cloud"]["bib"], "4711");
+    assert_eq!(lines[2]["cloud"]["time"], "1970-01-01T00:00:00.000Z", "JSON is in UTC");
 
     ended(&site.output(&["audit", "--session", "ABCDEF"]).await, 64);
     ended(&site.output(&["audit", "--session", "A"]).await, 64);

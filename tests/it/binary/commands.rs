@@ -29,13 +29,28 @@ async fn status_and_export_answer_beside_the_daemon_and_export_also_without_it()
     let running = site.start();
     sim.push(30);
     site.sent(30).await;
-    let counted = |status: &Snapshot| status.journal.reads.is_some_and(|reads| reads.in_cloud == 30);
+    let counted = |status: &Snapshot| {
+        let session = status.uploads[0].session.as_ref();
+        status.journal.reads.is_some_and(|reads| reads.in_cloud == 30)
+            && session.is_some_and(|session| session.numbered == Some(30))
+    };
     site.until("the reads are counted", counted).await;
     let output = site.output(&["status"]).await;
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.starts_with("finish: REA"), "{text}");
     assert!(text.contains("\non this box: 30 reads, all sent (since the journal was begun)\n"), "{text}");
-    let output = site.output(&["status", "--json"]).await;
+    assert!(text.contains(", 30 numbered since it was opened, 30 sent since the journal was begun"), "{text}");
+    assert!(text.contains(": connected, 30 reads since the start"), "{text}");
+    let there = site.output(&["status", "--timezone", "Asia/Kathmandu"]).await;
+    let text = String::from_utf8(there.stdout).unwrap();
+    let mat = text.lines().find(|line| line.starts_with("decoder ")).unwrap();
+    assert!(mat.contains(" by its clock (received 20") && mat.ends_with(" +0545)"), "{text}");
+    let there = site.output(&["check", "--timezone", "Asia/Kathmandu"]).await;
+    let text = String::from_utf8(there.stdout).unwrap();
+    assert!(text.lines().any(|line| line.contains(" clock: ") && line.contains(" +0545")), "{text}");
+    let output = site.output(&["status", "--json", "--timezone", "Asia/Kathmandu"]).await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("\"received\":\"20") && text.contains("Z\"") && !text.contains("+05"), "{text}");
     let status: Snapshot = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((status.decoders[0].reads, status.uploads[0].sent), (30, 30));
     let beside = site.export().await;

@@ -5,12 +5,14 @@
 mod audit;
 mod capture;
 mod commands;
+mod correct;
 mod disk;
 mod faketime;
 mod faults;
 mod gone;
 mod home;
 mod kill;
+mod memory;
 mod output;
 mod overload;
 mod probe;

@@ -382,7 +382,12 @@ async fn the_file_of_the_key_is_looked_at_again_when_its_rights_or_its_content_c
             None => fs::remove_file(&key).unwrap(),
         }
         reload(&running);
-        shows(&site, "it is told", |status| problem(status, "key_file_unusable").is_some()).await;
+        let said = if text.is_some() { "has new content that cannot be used as the API key" } else { " is gone: " };
+        let told = |status: &Snapshot| {
+            problem(status, "key_file_unusable")
+                .is_some_and(|told| told.contains(said) && told.contains("before goes on being used"))
+        };
+        shows(&site, "it is told", told).await;
     }
     push(&sim, 1).await;
     site.sent(2).await;

@@ -8,6 +8,7 @@ use passbridge::testing::daemon::Daemon;
 use passbridge::testing::export::{Format, Query, Reading, export};
 use passbridge::testing::journal::Journal;
 use passbridge::testing::model::clock::Wall;
+use passbridge::testing::model::shown::ShownIn;
 use passbridge::testing::serve::control::{self, ControlRequest};
 use passbridge::testing::sim::cloud::{Answer, Apply, CloudFault, DEVICE, Dedup, Generation, KEY, On, StoredPassing};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
@@ -345,7 +346,7 @@ async fn an_audit_while_passings_go_up_compares_what_was_there_when_it_began() {
     assert!(report.is_equal(), "{:?} {:?}", report.counts, report.findings.first());
     assert!(report.on_their_way() > 0 && report.equal >= 60, "{report:?}");
     assert_eq!(report.checked + report.waiting, 3000);
-    let told = audit::summary(&report);
+    let told = audit::summary(&report, &ShownIn::of_the_box());
     assert!(
         told.contains("equal so far") && told.contains(&format!("{} on their way", report.on_their_way())),
         "{told}"

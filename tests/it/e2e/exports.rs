@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use passbridge::testing::commands::decode::Decoder;
-use passbridge::testing::config::TagCode;
+use passbridge::testing::config::{ChipZeros, TagCode};
 use passbridge::testing::decoders::{Settings, spec};
 use passbridge::testing::export::{Format, Query, Reading, export};
 use passbridge::testing::sim::cloud::StoredPassing;
@@ -67,6 +67,26 @@ async fn the_bib_file_is_used_read_again_when_it_changes_and_a_broken_one_change
     assert_eq!(bibs(&way, &token)[5..], pairs(&[("AAA", "70"), ("CCC", "9")]));
     way.sound(&token);
     daemon.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_chip_whose_zeros_a_list_has_lost_gets_its_bib_unless_the_configuration_says_that_zeros_count() {
+    for (zeros, bib, is_told) in [(ChipZeros::Ignore, "7", false), (ChipZeros::Count, "0011055", true)] {
+        let mut way = EndToEnd::new().await;
+        let token = way.session();
+        let path = way.dir.path().join("bibs.csv");
+        std::fs::write(&path, "chip,bib\n11055,7\n").unwrap();
+        (way.config.passing.bibs, way.config.passing.zeros) = (Some(path), zeros);
+        let row = record(1, "0011055", "10:00:01.500");
+        let sim = way.plug_as(MAT, recording(Kind::RACE_RESULT, &[&row])).await;
+        sim.push(1);
+        let daemon = way.start().await;
+        way.arrive(1, &daemon).await;
+        assert_eq!(bibs(&way, &token), pairs(&[("0011055", bib)]));
+        assert_eq!(has_problem(&daemon.snapshot(), "chips_unknown"), is_told);
+        way.sound(&token);
+        daemon.stop().await.unwrap();
+    }
 }
 
 #[tokio::test]

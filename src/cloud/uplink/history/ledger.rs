@@ -14,6 +14,7 @@ use crate::journal::driven::{Durable, entries, segments};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::{Batch, DeviceState, Found, Kept, UploadEvent, UploadItem};
 use crate::model::chip::{ChipRead, Stamp};
+use crate::model::correction::Corrections;
 use crate::status::{Problem, ReadCounts};
 
 /// What happened to a passing.
@@ -23,6 +24,8 @@ enum Fate {
     Accepted,
     Aside(Box<str>),
     Released,
+    /// It is in the cloud and is sent again with another time.
+    Replaced,
 }
 
 /// What a read is according to the rules.
@@ -75,6 +78,12 @@ pub(super) struct Ledger {
     /// failed at them and the next batch went on without them.
     out_of_turn: HashSet<u64>,
     judged: BTreeMap<u64, HistoryVerdict>,
+    /// What was corrected after each correction, in the order of the log.
+    corrected: Vec<Corrections>,
+    /// By device: how many corrections were durable when its last batch was formed.
+    formed: HashMap<Box<str>, usize>,
+    /// Numbers whose passings were sent again under other numbers.
+    replaced: HashSet<(Session, u64)>,
     /// By device: number of reads that were found in the cloud and not sent.
     found: HashMap<Box<str>, u64>,
     /// By device: the batch that is not settled, according to the durable log.
@@ -117,6 +126,12 @@ impl Ledger {
             if let Body::Upload(event) = &entry.body {
                 self.event(event);
             }
+            if let Body::Correct(correction) = &entry.body {
+                self.count("corrections", 1);
+                let mut all = self.corrected.last().cloned().unwrap_or_default();
+                all.add(&entry.subject, correction);
+                self.corrected.push(all);
+            }
             self.kept.insert(seq, entry);
         }
         self.segments = segments(dir).into_iter().map(|segment| segment.0).collect();
@@ -124,7 +139,11 @@ impl Ledger {
 
     fn event(&mut self, event: &UploadEvent) {
         match event {
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
+            UploadEvent::Joined { .. }
+            | UploadEvent::Audited(_)
+            | UploadEvent::Moved { .. }
+            | UploadEvent::SendAgain { .. } => {}
+            UploadEvent::Again { device, session, items, .. } => self.again(device, session, items),
             UploadEvent::Batch(batch) => self.batch(batch),
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, &Fate::Accepted),
             UploadEvent::DeadLetter { device, num, answer, .. } => {
@@ -136,6 +155,62 @@ impl Ledger {
                 self.settle(device, *first, *last, &Fate::Released);
             }
         }
+    }
+
+    /// Passings in the cloud are sent again with another time.
+    fn again(&mut self, device: &str, session: &str, items: &[UploadItem]) {
+        self.count("passings sent again with another time", items.len());
+        for item in items {
+            self.replaced.insert(((device.into(), session.into()), item.num));
+            self.out_of_turn.insert(item.seq.0);
+            let numbered = self.numbered.get_mut(&item.seq.0);
+            let numbered = numbered.filter(|it| it.fate == Fate::Accepted && it.item == *item && *it.token == *session);
+            match numbered {
+                Some(numbered) => numbered.fate = Fate::Replaced,
+                None => self.must(false, 4, || format!("{item:?} is sent again, and is not in {session}")),
+            }
+        }
+    }
+
+    /// The passings of a device in one session that are in the cloud with a time that is not the
+    /// right one, and were not sent again before.
+    pub(super) fn wrong(&self, device: &str, most: usize) -> Option<(Box<str>, Vec<UploadItem>)> {
+        let all = self.corrected.last()?;
+        let wrong = |(seq, numbered): &(&u64, &Numbered)| {
+            let right = self.kept.get(*seq).map(|entry| all.shift_ms(&entry.subject, **seq));
+            let session = (numbered.device.clone(), numbered.token.clone());
+            *numbered.device == *device
+                && numbered.fate == Fate::Accepted
+                && right.is_some_and(|right| right != numbered.item.corrected_ms)
+                && self.replaced.iter().all(|(of, num)| *of != session || *num != numbered.item.num)
+                && !self.out_of_turn.contains(*seq)
+        };
+        let found: Vec<&Numbered> =
+            self.numbered.range(self.pruned_below..).filter(wrong).map(|(_, numbered)| numbered).collect();
+        let token = found.first()?.token.clone();
+        let items = found.into_iter().filter(|numbered| numbered.token == token).take(most);
+        let items = items.map(|numbered| numbered.item.clone()).collect();
+        Some((token, items))
+    }
+
+    /// A batch is formed.
+    pub(super) fn forming(&mut self, dir: &Path, device: &str) {
+        self.refresh(dir);
+        self.formed.insert(device.into(), self.corrected.len());
+    }
+
+    /// The passing has the time of its stamp, and the corrections of the moment at which its batch
+    /// was formed, or of a moment between that and its line.
+    fn timed(&mut self, device: &str, item: &UploadItem) {
+        let Some(Entry { subject, body: Body::Read(read), .. }) = self.kept.get(&item.seq.0) else { return };
+        let formed = self.formed.get(device).copied().unwrap_or(0);
+        let none = Corrections::default();
+        let at = |count: usize| count.checked_sub(1).and_then(|last| self.corrected.get(last)).unwrap_or(&none);
+        let known =
+            (formed..=self.corrected.len()).any(|count| at(count).shift_ms(subject, item.seq.0) == item.corrected_ms);
+        let right = known && item.time_ms == stamped_ms(read) + item.corrected_ms;
+        let text = format!("{item:?} has the time of no moment at which its batch was formed: {read:?}");
+        self.must(right, 10, || text);
     }
 
     fn batch(&mut self, batch: &Batch) {
@@ -162,19 +237,32 @@ impl Ledger {
             if before.as_ref().is_some_and(|before| before.token == batch.session) {
                 self.out_of_turn.insert(item.seq.0);
             }
-            let again = before.as_ref().is_none_or(|before| before.fate == Fate::Released);
+            let again = before.as_ref().is_none_or(|it| matches!(it.fate, Fate::Released | Fate::Replaced));
             self.must(again, 4, || format!("{item:?} is numbered again in {}; before: {before:?}", batch.session));
             let kept = self.kept.contains_key(&item.seq.0);
             self.must(kept, 1, || format!("{item:?} is numbered before it is kept"));
+            self.timed(&batch.device, item);
         }
         self.top.insert(session, top);
+        let is_there = |found: &&Found| {
+            let numbered = self.numbered.get(&found.seq.0);
+            numbered.is_some_and(|it| it.fate == Fate::Replaced && it.item == found.item())
+        };
+        let (there, found): (Vec<&Found>, Vec<&Found>) = batch.found.iter().partition(is_there);
+        for found in &there {
+            if let Some(numbered) = self.numbered.get_mut(&found.seq.0) {
+                numbered.fate = Fate::Accepted;
+            }
+            self.replaced.remove(&((batch.device.clone(), found.session.clone()), found.num));
+        }
+        self.count("corrections taken back before they went up", there.len());
         let dead = batch.dead.iter().map(|seq| (seq.0, HistoryVerdict::Dead));
         // No stored line is ever lost here, so a passing that the cloud already holds is a repeat
         // that was forgotten.
-        let duplicates = batch.duplicates.iter().copied().chain(batch.found.iter().map(|found| found.seq));
+        let duplicates = batch.duplicates.iter().copied().chain(found.iter().map(|found| found.seq));
         self.judged.extend(dead.chain(duplicates.map(|seq| (seq.0, HistoryVerdict::Repeat))));
-        *self.found.entry(batch.device.clone()).or_default() += batch.found.len() as u64;
-        self.count("found in the cloud", batch.found.len());
+        *self.found.entry(batch.device.clone()).or_default() += found.len() as u64;
+        self.count("found in the cloud", found.len());
         let mut open: Vec<UploadItem> = still_open;
         open.extend(batch.items.iter().cloned());
         self.in_flight.insert(batch.device.clone(), open);
@@ -278,7 +366,11 @@ impl Ledger {
     pub(super) fn recording(&mut self, dir: &Path, event: &UploadEvent, cloud: &Cloud) {
         self.refresh(dir);
         match event {
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
+            UploadEvent::Joined { .. }
+            | UploadEvent::Audited(_)
+            | UploadEvent::Moved { .. }
+            | UploadEvent::SendAgain { .. }
+            | UploadEvent::Again { .. } => {}
             UploadEvent::Batch(batch) => {
                 let before = self.open.remove(&batch.device).unwrap_or_default();
                 let named = before.keys().eq(&batch.still_open);
@@ -402,12 +494,15 @@ impl Ledger {
         for session in &device.cloud.sessions {
             for row in session.rows.iter().filter(|row| row.chip.as_deref() != Some("OTHER")) {
                 let session: Session = (device.name.clone(), session.token.clone());
-                let item = row.num.and_then(|num| self.numbers.get(&(session, num))).cloned();
+                let item = row.num.and_then(|num| self.numbers.get(&(session.clone(), num))).cloned();
                 let same = item
                     .as_ref()
                     .is_some_and(|item| row.chip.as_ref() == Some(&item.chip) && row.time_ms == Some(item.time_ms));
                 self.must(same, 3, || format!("the cloud holds {row:?}; the log says {item:?}"));
                 let Some(item) = item else { continue };
+                if self.replaced.contains(&(session, item.num)) {
+                    continue; // it was sent again with another time, and is checked there
+                }
                 order.push(item.seq);
                 let once = seen.insert((row.chip.clone(), row.time_ms)) || self.forgetful;
                 self.must(once, 4, || format!("twice in the cloud: {row:?}"));
@@ -465,6 +560,14 @@ fn is_frame(entry: &Entry, framed: &Framed) -> bool {
     body && entry.raw == framed.raw
 }
 
+/// The time of a read as its decoder stamped it.
+fn stamped_ms(read: &ChipRead) -> i64 {
+    match read.stamp {
+        Stamp::Local(local) => jiff::tz::TimeZone::UTC.to_timestamp(local).unwrap().as_millisecond(),
+        _ => unreachable!("the model's decoders have a date"),
+    }
+}
+
 /// A plain reading of the rules for one decoder's reads. The same chip and stamp again is a repeat.
 /// A read nearer than the dead time to the last *passing* of its chip is not a passing, unless the
 /// two were received further apart (all reads are live here).
@@ -474,10 +577,7 @@ pub(super) fn verdicts<'a>(
 ) -> Vec<(u64, HistoryVerdict)> {
     let mut known = HashSet::new();
     let mut last: HashMap<Box<str>, (i64, i64)> = HashMap::new();
-    let ms = |read: &ChipRead| match read.stamp {
-        Stamp::Local(local) => jiff::tz::TimeZone::UTC.to_timestamp(local).unwrap().as_millisecond(),
-        _ => unreachable!("the model's decoders have a date"),
-    };
+    let ms = stamped_ms;
     let verdict = |entry: &Entry, read: &ChipRead| {
         if !known.insert((read.chip.clone(), ms(read))) {
             return HistoryVerdict::Repeat;

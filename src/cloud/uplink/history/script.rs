@@ -106,6 +106,21 @@ pub(super) enum Op {
         to: Option<i64>,
         step: i64,
     },
+    /// Somebody corrects the times of a decoder's reads by whole days, so that no two crossings fall
+    /// on one time. The entries begin at this per mille of the log.
+    Correct {
+        decoder: usize,
+        at: u64,
+        length: u64,
+        days: i64,
+    },
+    /// The times of all reads of a device are corrected by a day, and passings in the cloud are sent
+    /// again, at most this many. With `back`, the correction is then taken back.
+    Again {
+        device: usize,
+        most: usize,
+        back: bool,
+    },
     Disk(disk::Script),
     End {
         how: End,

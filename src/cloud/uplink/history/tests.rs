@@ -19,13 +19,16 @@ const HISTORIES: u32 = 200;
 const SEED: u64 = 1;
 
 /// Events that must happen in this many histories.
-const TROUBLE: [&str; 13] = [
+const TROUBLE: [&str; 16] = [
     "POSTs",
     "batches written with their reads",
+    "corrections",
+    "corrections taken back before they went up",
     "frames acknowledged",
     "groups refused by the disk",
     "kills",
     "kills amid a call of the disk",
+    "passings sent again with another time",
     "passings set aside",
     "power cuts",
     "power cuts amid a call of the disk",
@@ -138,6 +141,9 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => (device.clone(), 1usize..8).prop_map(|(device, most)| Op::Most { device, most }),
         4 => (device, proptest::bool::weighted(0.8)).prop_map(|(device, open)| Op::Session { device, open }),
         2 => clock.prop_map(|(to, step)| Op::Clock { to, step }),
+        2 => (0usize..3, 0u64..1000, 0u64..60, -2i64..3)
+            .prop_map(|(decoder, at, length, days)| Op::Correct { decoder, at, length, days }),
+        3 => (0usize..2, 1usize..20, any::<bool>()).prop_map(|(device, most, back)| Op::Again { device, most, back }),
         4 => scripts().prop_map(Op::Disk),
         2 => ends(),
     ]
@@ -245,6 +251,8 @@ fn steps_of_the_wall_clock_change_nothing_that_an_uplink_does() {
         // histories have no cuts that count the calls.
         let mut history = history.clone();
         history.ops.retain(|op| !matches!(op, Op::Disk(_) | Op::End { .. }));
+        // It also ends a segment that can go then, and what is gone cannot be sent again.
+        history.setup.keep_bytes = 1 << 30;
         // The dead time also looks at the times of receipt, and this model does not record the
         // clock step by which they would be corrected.
         history.setup.dead_time = Duration::ZERO;

@@ -141,6 +141,8 @@ pub(crate) struct UplinkReport {
     pub session: Option<(Box<str>, Option<Box<str>>)>,
     /// What the uplink waits for although nothing failed, in words.
     pub waits_for: Option<&'static str>,
+    /// Whether nothing waited for this device at the last look.
+    pub nothing_waits: Option<bool>,
     /// Passings acknowledged in a minute, shown while some have waited for longer than a moment.
     pub per_minute: Option<u64>,
     /// POSTs acknowledged since the start.

@@ -6,6 +6,9 @@
 //! forbidden only when it was refused [`UNREAD`] times in a row *and* another question was refused
 //! as well. Even then, no passing of unknown fate is sent again to a cloud that has not shown that
 //! it detects duplicates: the passing waits, and a problem is raised.
+//!
+//! That the key may write is said only after the cloud has accepted a POST with it. What the cloud
+//! accepted with another key proves nothing about the one that took its place.
 
 use std::time::Duration;
 
@@ -38,8 +41,18 @@ impl Machine {
         } else {
             ProblemCode::KeyRefused
         };
-        self.problems.insert(code, format!("{error}. Nothing is lost; it is tried again every few minutes"));
+        let which = if code == ProblemCode::KeyRefused { self.which_key() } else { "" };
+        self.problems.insert(code, format!("{error}. {which}Nothing is lost; it is tried again every few minutes"));
         self.complain(by_post, error);
+    }
+
+    /// Which key the cloud refuses, if the key was replaced. A sentence that ends with a blank, or
+    /// nothing.
+    fn which_key(&self) -> &'static str {
+        match self.trust.key_is_new {
+            true => "This is the key that was read from its file last, and the one before it is not used any more. ",
+            false => "",
+        }
     }
 
     fn refusal_wait(&mut self) -> Duration {
@@ -48,10 +61,14 @@ impl Machine {
         jittered(scaled(wait, self.upload.retry_max), POLL_JITTER, &mut self.rng)
     }
 
+    /// The cloud accepts the key.
     pub(super) fn refusal_over(&mut self) {
-        self.trust.refusals = 0;
+        (self.trust.refusals, self.trust.key_is_new) = (0, false);
         for code in [ProblemCode::KeyRefused, ProblemCode::DeviceUnknown] {
             self.problems.remove(&code);
+        }
+        if self.trust.blind {
+            self.say_write_only();
         }
     }
 
@@ -80,6 +97,12 @@ impl Machine {
             && self.trust.refused == Refused::No;
         if knows {
             // The known session stays in use. Only the look for another session waits.
+            if self.trust.key_is_new {
+                let which = self.which_key();
+                let text =
+                    format!("{error}. {which}Nothing is lost; what is sent next shows whether the key may write");
+                self.problems.insert(ProblemCode::KeyRefused, text);
+            }
             self.complain(false, error);
             self.timers.poll_at = now + self.refusal_wait();
         } else {
@@ -110,7 +133,7 @@ impl Machine {
         }
     }
 
-    /// The key may write but not read.
+    /// The key may not read. Whether it may write, the next POST shows.
     fn go_blind(&mut self, now: Duration, error: &CallError) {
         self.trust.blind = true;
         self.trust.refused = Refused::No;
@@ -123,12 +146,21 @@ impl Machine {
             self.session.active =
                 own.map_or(Active::None, |token| Active::Some(Session { token, alias: None, passings: None }));
         }
-        self.problems.remove(&ProblemCode::KeyRefused);
-        let text = format!(
-            "the API key may write but not read. passbridge cannot see whether a session is active, nor check after a \
-             lost connection what arrived: then the upload stops until it can. Use a READ_WRITE key ({error})"
-        );
-        self.problems.insert(ProblemCode::WriteOnlyKey, text);
+        if self.trust.posts_work {
+            self.problems.remove(&ProblemCode::KeyRefused);
+            self.say_write_only();
+        } else {
+            let which = self.which_key();
+            let text = format!("{error}. {which}Nothing is lost; what is sent next shows whether the key may write");
+            self.problems.insert(ProblemCode::KeyRefused, text);
+        }
+    }
+
+    /// Raises the problem that the key may write but not read.
+    fn say_write_only(&mut self) {
+        let text = "the API key may write but not read. passbridge cannot see whether a session is active, nor check after a \
+                    lost connection what arrived: then the upload stops until it can. Use a READ_WRITE key";
+        self.problems.insert(ProblemCode::WriteOnlyKey, text.to_owned());
     }
 
     /// Raises the problem that passings of unknown fate wait and the machine may not ask about
@@ -159,6 +191,7 @@ impl Machine {
     pub(super) fn on_new_key(&mut self, now: Duration) {
         self.trust.blind = false;
         self.problems.remove(&ProblemCode::WriteOnlyKey);
+        (self.trust.posts_work, self.trust.key_is_new) = (false, true);
         (self.trust.unread, self.trust.refusals, self.trust.test_reading, self.timers.mute_until) = (0, 0, false, now);
         self.timers.hold = self.timers.hold.min(now);
         self.timers.poll_at = now;

@@ -286,8 +286,10 @@ pub(super) struct Trust {
     /// question must show if the key may read.
     pub(super) unread: u32,
     pub(super) test_reading: bool,
-    /// The cloud has accepted a POST since it last refused the key.
+    /// The cloud has accepted a POST since it last refused the key, and since the key was replaced.
     pub(super) posts_work: bool,
+    /// The key was replaced, and the cloud has accepted nothing with it yet.
+    pub(super) key_is_new: bool,
     /// The cloud has shown that it detects duplicates.
     pub(super) dedups: bool,
 }
@@ -307,6 +309,7 @@ impl Trust {
             unread: 0,
             test_reading: false,
             posts_work: false,
+            key_is_new: false,
             dedups: false,
         }
     }
@@ -322,6 +325,8 @@ pub(super) struct Counters {
     /// The last failure, until the next success.
     pub(super) trouble: Option<Trouble>,
     pub(super) pace: Pace,
+    /// Whether nothing waited for this device at the last look. `None`: nobody has looked yet.
+    pub(super) nothing_waits: Option<bool>,
 }
 
 /// Records the number above all given ones in a session, and makes it the session joined last.

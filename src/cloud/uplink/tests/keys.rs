@@ -123,6 +123,51 @@ fn another_key_is_tried_at_once() {
 }
 
 #[test]
+fn a_wrong_key_in_the_place_of_a_good_one_is_refused_and_not_called_one_that_may_only_write() {
+    for mode in [SessionMode::Active, SessionMode::Create] {
+        let mut world = if mode == SessionMode::Active { World::with_session() } else { World::new(mode) };
+        world.read(5);
+        world.drain();
+        (world.cloud.may_read, world.cloud.may_write) = (false, false);
+        world.machine.put(world.now, Input::NewKey);
+        // Nothing is read, so only questions go to the cloud.
+        for _ in 0..200 {
+            world.pass(10 * SECOND);
+            assert_eq!(problem(&world, "write_only_key"), None, "nothing shows that this key may write");
+            let told = problem(&world, "key_refused").expect("it is told at the first question");
+            assert!(told.contains("read from its file last, and the one before it is not used"), "{told}");
+        }
+        world.read(5);
+        world.pass(100 * SECOND);
+        assert_eq!(world.machine.report().state, UploadState::Refused);
+        assert!(problem(&world, "key_refused").unwrap().contains("the one before it is not used"));
+        (world.cloud.may_read, world.cloud.may_write) = (true, true);
+        world.machine.put(world.now, Input::NewKey);
+        world.drain();
+        world.audit();
+        assert_eq!((problem(&world, "key_refused"), problem(&world, "write_only_key")), (None, None));
+    }
+}
+
+#[test]
+fn a_key_that_may_only_write_in_the_place_of_a_good_one_is_called_so_once_it_has_written() {
+    let mut world = World::with_session();
+    world.read(5);
+    world.drain();
+    world.cloud.may_read = false;
+    world.machine.put(world.now, Input::NewKey);
+    world.pass(600 * SECOND);
+    assert!(problem(&world, "key_refused").is_some() && problem(&world, "write_only_key").is_none());
+    world.read(5);
+    world.pass(1500 * SECOND);
+    world.read(5);
+    world.drain();
+    world.audit();
+    assert_eq!(problem(&world, "key_refused"), None);
+    assert!(problem(&world, "write_only_key").is_some());
+}
+
+#[test]
 fn one_refused_post_is_tried_again_after_seconds() {
     let mut world = World::with_session();
     world.read(1);
