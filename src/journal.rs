@@ -14,6 +14,8 @@
 //! * Memory does not grow with the backlog: waiting reads are in the queue's blocks, and the tail
 //!   has a bound.
 //! * Only one process uses a data directory.
+//! * Whoever reads the journal has a cursor of its own ([`reader`]), and nothing is pruned that a
+//!   registered sink still owes ([`sink`]).
 //!
 //! A [`Journal`] is used through four files: `open` (opening and closing), `append` (putting
 //! entries into the log), `read` (asking which reads wait for upload and which positions are
@@ -72,10 +74,12 @@ mod mark;
 mod mounts;
 mod offer;
 mod open;
+pub(crate) mod owed;
 mod paths;
 mod queue;
 mod read;
-mod reader;
+pub(crate) mod reader;
+mod recent;
 mod reserve;
 mod room;
 mod shared;
@@ -91,13 +95,12 @@ mod writer;
 pub use left::unsettled;
 pub(crate) use offer::Offer;
 pub use paths::log_dir;
-pub use reader::{Group, News, Reader};
+pub use recent::Group;
 use shared::{AppendRequest, Shared};
-pub use sink::{Settled, SinkReader};
 pub use terms::{JournalConfig, JournalError, Kept, OpenError};
 pub use upload::{
-    Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SendAgainOrder, SessionAudit, Unsettled,
-    UploadEvent, UploadItem,
+    Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SendAgainOrder, SessionAudit, Settled,
+    Unsettled, UploadEvent, UploadItem,
 };
 
 /// A value that would survive a power cut. Only the journal can make one.

@@ -7,9 +7,8 @@ use tokio::sync::oneshot;
 
 use super::entry::Body;
 use super::shared::{AppendRequest, Draft, RIDERS_MAX};
-use super::sink::Settled;
 use super::terms::{JournalError, Kept};
-use super::upload::UploadEvent;
+use super::upload::{Settled, UploadEvent};
 use super::{Durable, Journal};
 use crate::decoders::{Frame, Framed};
 use crate::model::chip::Seq;

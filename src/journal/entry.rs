@@ -38,8 +38,7 @@
 
 use jiff::Timestamp;
 
-use super::UploadEvent;
-use super::sink::{RUFUS, Settled};
+use super::upload::{RUFUS, Settled, UploadEvent};
 use crate::decoders::Cleared;
 use crate::model::chip::{Age, Caution, ChipRead, Label, Marker, Position, Seq, Sighting, Stamp};
 use crate::model::clock::Step;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use super::offer::Offers;
-use super::reader::Recent;
+use super::recent::Recent;
 use super::shared::{AppendRequest, Core, Shared};
 use super::sink::Sinks;
 use super::terms::{JournalConfig, OpenError};

@@ -5,21 +5,19 @@
 //! * **Only what is durable.** A reader follows the number that the writer publishes after the
 //!   `fdatasync` of a group.
 //! * **No reader slows an append, or another reader.** Near the head, readers share the newest
-//!   groups in memory ([`Recent`]): the writer puts each group there once, under a lock that nobody
+//!   groups in memory ([`super::recent`]): the writer puts each group there once, under a lock that nobody
 //!   holds while reading a file or waiting. A reader that fell behind reads the segments, and comes
 //!   back to the memory when it has caught up. Nothing waits for it.
-//! * **Bounded.** The groups in memory have [`RECENT_BYTES`], counted by their lines and their size
-//!   in memory: at most 1 MB, whatever they hold. They are kept only while somebody reads. What a reader takes from the segments at once has [`STEP_ENTRIES`] and [`STEP_BYTES`].
+//! * **Bounded.** What a reader takes from the segments at once has [`STEP_ENTRIES`] and
+//!   [`STEP_BYTES`].
 //! * **Nothing is skipped in silence.** Numbers that the log does not have (pruned, lost, or never
 //!   given) are a [`News::Gap`]. A file of the log that somebody moved away may be put back
 //!   ([`super::gone`]), so a gap that was not pruned is told after [`GAP_WAIT`] only.
 //! * A reader needs neither the queue nor the state: it works while they are rebuilt.
 
-use std::collections::VecDeque;
 use std::io;
-use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -28,11 +26,10 @@ use super::Journal;
 use super::entries::Entries;
 use super::entry::Entry;
 use super::log::LogPlace;
+use super::recent::Group;
 use super::shared::Shared;
 use crate::model::chip::Seq;
 
-/// Memory for the newest groups.
-const RECENT_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 512 * 1024 };
 /// Entries that a reader takes from the segments at once.
 const STEP_ENTRIES: usize = 512;
 /// Bytes of the log after which it takes no further entry at once.
@@ -40,21 +37,6 @@ const STEP_BYTES: u64 = 256 * 1024;
 /// How long a reader waits for entries that are missing and were not pruned. The follower looks
 /// after the files every 10 s.
 const GAP_WAIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 15_000 });
-
-/// Entries that follow one another. They are shared, so a clone copies none.
-#[derive(Clone, Debug)]
-pub struct Group {
-    entries: Arc<[Entry]>,
-    from: usize,
-}
-
-impl Deref for Group {
-    type Target = [Entry];
-
-    fn deref(&self) -> &[Entry] {
-        &self.entries[self.from..]
-    }
-}
 
 /// What a reader gets.
 #[derive(Clone, Debug)]
@@ -69,74 +51,6 @@ pub enum News {
         /// The last of them.
         last: Seq,
     },
-}
-
-/// The newest groups, for readers that are near the head.
-#[derive(Default)]
-pub(super) struct Recent(Mutex<Groups>);
-
-#[derive(Default)]
-struct Groups {
-    /// Groups without a gap between them, each with the place behind it and its size.
-    groups: VecDeque<(Arc<[Entry]>, LogPlace, usize)>,
-    bytes: usize,
-    readers: usize,
-}
-
-impl Recent {
-    fn lock(&self) -> MutexGuard<'_, Groups> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts in a group that is durable, whose lines have this many bytes and end at `place`. For
-    /// the writer.
-    pub(super) fn put(&self, entries: Vec<Entry>, lines: usize, place: LogPlace) {
-        if self.lock().readers == 0 {
-            return;
-        }
-        // What an entry owns is about as long as its line.
-        let bytes = lines + entries.len() * size_of::<Entry>();
-        let group: Arc<[Entry]> = entries.into();
-        let mut dropped = Vec::new(); // after the lock
-        let mut held = self.lock();
-        if held.readers > 0 {
-            held.groups.push_back((group, place, bytes));
-            held.bytes += bytes;
-        }
-        while held.bytes > RECENT_BYTES
-            && let Some(oldest) = held.groups.pop_front()
-        {
-            held.bytes -= oldest.2;
-            dropped.push(oldest);
-        }
-        drop(held);
-    }
-
-    /// The entries of one group from `next` on, and the place behind them.
-    fn from(&self, next: u64) -> Option<(Group, LogPlace)> {
-        let held = self.lock();
-        let at = held.groups.partition_point(|(group, ..)| group.last().is_some_and(|last| last.seq < next));
-        let (entries, place, _) = held.groups.get(at)?;
-        let from = entries.iter().position(|entry| entry.seq == next)?;
-        Some((Group { entries: Arc::clone(entries), from }, *place))
-    }
-
-    fn join(&self) {
-        self.lock().readers += 1;
-    }
-
-    fn part(&self) {
-        let mut held = self.lock();
-        held.readers -= 1;
-        let unread = if held.readers == 0 { std::mem::take(&mut *held) } else { Groups::default() };
-        drop(held);
-        drop(unread);
-    }
-
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        self.lock().bytes
-    }
 }
 
 /// A cursor in the journal. It is at the next entry that it gives.
@@ -175,7 +89,7 @@ enum Next {
     /// No durable entry follows.
     Nothing,
     /// In the segments.
-    Behind(Look),
+    Behind(Box<Look>),
 }
 
 impl Reader {
@@ -242,7 +156,7 @@ impl Reader {
             return Next::News(self.give(group));
         }
         let (next, place, open) = (self.next, self.place, self.open.take());
-        Next::Behind(Look { dir: self.shared.log_dir(), next, durable, place, open })
+        Next::Behind(Box::new(Look { dir: self.shared.log_dir(), next, durable, place, open }))
     }
 
     fn give(&mut self, group: Group) -> News {
@@ -256,7 +170,11 @@ impl Reader {
         match found {
             Found::Entries(entries, place) => {
                 self.place = Some(place);
-                Some(self.give(Group { entries: entries.into(), from: 0 }))
+                Some(self.give(Group::of(entries)))
+            }
+            Found::NoLog => {
+                self.missing = Some(Instant::now());
+                None
             }
             Found::NoneThrough(last) => {
                 let pruned = self.shared.lock().mark.oldest.saturating_sub(1);
@@ -309,6 +227,8 @@ enum Found {
     Entries(Vec<Entry>, LogPlace),
     /// The log has no entry from the next one on up to this one.
     NoneThrough(u64),
+    /// The files are not there at this moment. That says nothing about entries.
+    NoLog,
 }
 
 impl Look {
@@ -325,9 +245,10 @@ impl Look {
         {
             return Ok((Found::Entries(entries, place), open));
         }
-        let none = (Found::NoneThrough(self.durable), None);
-        let Some(entries) = there(Entries::after(&self.dir, self.next - 1, self.durable))? else { return Ok(none) };
-        Ok(self.step(Segments { entries, behind: None })?.unwrap_or(none))
+        let entries = there(Entries::after(&self.dir, self.next - 1, self.durable))?;
+        let Some(entries) = entries else { return Ok((Found::NoLog, None)) };
+        let found = self.step(Segments { entries, behind: None })?;
+        Ok(found.unwrap_or((Found::NoneThrough(self.durable), None)))
     }
 
     /// The next entries of open segments. `None`: they have no entry from the next one on.
@@ -365,7 +286,7 @@ impl Look {
     }
 }
 
-/// A file that is gone at this moment is no failure, because old segments may be pruned.
+/// A file that is gone at this moment is no failure: old segments are pruned, and people move files.
 fn there(opened: io::Result<Option<Entries>>) -> io::Result<Option<Entries>> {
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -8,7 +8,7 @@ use super::log::{self, SegmentFile};
 use super::queue::{Broken, Queue};
 use super::reserve::{bytes_on_disk, free_bytes, make_reserve};
 use super::shared::Shared;
-use super::sink::RUFUS;
+use super::upload::RUFUS;
 use super::{disk, mark};
 use crate::status::ProblemCode;
 

@@ -15,7 +15,7 @@ use super::mark::WrittenMark;
 use super::offer::Offers;
 use super::paths::log_dir;
 use super::queue::Span;
-use super::reader::Recent;
+use super::recent::Recent;
 use super::reserve;
 use super::sink::Sinks;
 use super::state::{Rules, State, TAIL_MAX, WAITED, Waiting};

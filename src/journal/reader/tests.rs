@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::super::JournalConfig;
 use super::super::driven::{self, Driven, disk};
 use super::super::entry::Body;
+use super::super::recent::RECENT_BYTES;
 use super::super::shared::AppendRequest;
 use super::*;
 use crate::model::chip::{ChipRead, Label, Position};
@@ -172,6 +173,15 @@ fn a_file_that_is_moved_away_and_put_back_costs_a_reader_nothing() {
         driven.journal.shared.lock().wants_segment = true;
         driven.follow(false);
     }
+    let (log, elsewhere) = (dir.path().join("log"), dir.path().join("elsewhere"));
+    std::fs::rename(&log, &elsewhere).unwrap();
+    let mut waits = driven.journal.reader(Seq(1));
+    let began = Instant::now();
+    while began.elapsed() < 2 * GAP_WAIT {
+        assert!(all(&mut waits).is_empty(), "without its files, nothing is known of the log");
+    }
+    std::fs::rename(&elsewhere, &log).unwrap();
+    assert_eq!(numbers(&all(&mut waits)), (1..=400).collect::<Vec<_>>());
     let (_, moved) = driven::segments(dir.path()).swap_remove(1);
     let aside = dir.path().join("aside");
     std::fs::rename(&moved, &aside).unwrap();

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::entry::{BadLine, parse_line, seal, write_line};
+use super::super::entry::{BadLine, Body, Entry, parse_line, seal, write_line};
 use super::super::log::segments;
 use super::super::queue::Queue;
+use super::super::reader::News;
 use super::super::room::prune;
-use super::super::{Batch, JournalConfig, UploadEvent, UploadItem};
+use super::super::{Batch, Journal, JournalConfig, UploadEvent, UploadItem};
 use super::*;
 use crate::decoders::{Frame, Framed};
-use crate::model::chip::{ChipRead, Marker};
+use crate::model::chip::{ChipRead, Marker, Seq};
 use crate::status::Board;
 
 fn config(dir: &Path, segment_bytes: u64) -> JournalConfig {
@@ -151,6 +152,10 @@ async fn the_log_is_pruned_up_to_the_slowest_sink_and_a_sink_that_was_removed_ho
     let mut fleet = journal.sink("fleet").await.unwrap();
     let Some(News::Gap { first, last }) = fleet.next().await.unwrap() else { panic!("no gap") };
     assert!(first.0 == seqs[1] + 1 && last.0 >= seqs[3], "{first:?} {last:?}");
+    assert_eq!(journal.shared.sinks.needed_from(&journal.shared.lock().state).0, first.0);
+    fleet.settle_all(last);
+    journal.settle().await.unwrap();
+    assert_eq!(journal.shared.sinks.needed_from(&journal.shared.lock().state).1, None, "nobody owes what is gone");
     journal.close().await;
 }
 
