@@ -38,6 +38,7 @@
 
 use jiff::Timestamp;
 
+use super::failpoint;
 use super::upload::{RUFUS, Settled, UploadEvent};
 use crate::decoders::Cleared;
 use crate::model::chip::{Age, Caution, ChipRead, Label, Marker, Position, Seq, Sighting, Stamp};
@@ -187,7 +188,7 @@ pub(crate) fn unseal(line: &[u8]) -> Result<&str, BadLine> {
     let (content, crc) = line.len().checked_sub(9).and_then(|at| line.split_at_checked(at)).ok_or(BadLine::Damaged)?;
     let crc = crc.strip_prefix(b"\t").and_then(|hex| std::str::from_utf8(hex).ok()).ok_or(BadLine::Damaged)?;
     let crc = u32::from_str_radix(crc, 16).map_err(|_| BadLine::Damaged)?;
-    if crc != crc32fast::hash(content) {
+    if crc != crc32fast::hash(content) && !failpoint::trusts_torn_lines() {
         return Err(BadLine::Damaged);
     }
     std::str::from_utf8(content).map_err(|_| BadLine::Unknown)

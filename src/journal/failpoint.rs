@@ -9,9 +9,10 @@
 //! | `PASSBRIDGE_TRIAL_TURN_MS` | time between checkpoints, and between checks for what can be deleted |
 //! | `PASSBRIDGE_TRIAL_RECENT` | newest reads of a decoder in memory; a quarter of this makes a run of the dedup index |
 //! | `PASSBRIDGE_UNSAFE_NO_SYNC` | `log`: no `fdatasync` of log and queue; `queue`: no `fdatasync` of sled's file |
+//! | `PASSBRIDGE_UNSAFE_TRUST_TORN` | a line counts even if its checksum does not agree |
 //!
-//! The last one is the negative control: if a journal without `fdatasync` passes the harness, the
-//! harness proves nothing.
+//! The last two are the negative controls: if a journal without `fdatasync`, or without checksums,
+//! passes the harness, the harness proves nothing.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -32,6 +33,7 @@ struct Switches {
     turn: Option<Duration>,
     recent: Option<usize>,
     no_sync: Option<NoSync>,
+    trusts_torn: bool,
 }
 
 fn switches() -> &'static Switches {
@@ -54,6 +56,7 @@ fn read(debug_build: bool, variable: impl Fn(&str) -> Option<String>) -> Switche
             Some("queue") => Some(NoSync::Queue),
             _ => None,
         },
+        trusts_torn: variable("PASSBRIDGE_UNSAFE_TRUST_TORN").is_some(),
     }
 }
 
@@ -107,6 +110,11 @@ thread_local! {
 /// Whether nothing at all is made durable.
 pub(super) fn skips_every_sync() -> bool {
     switches().no_sync == Some(NoSync::Log)
+}
+
+/// Whether a line counts even if its checksum does not agree.
+pub(super) fn trusts_torn_lines() -> bool {
+    cfg!(debug_assertions) && switches().trusts_torn
 }
 
 /// Whether sled's file is not made durable.

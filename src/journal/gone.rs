@@ -208,7 +208,7 @@ fn is_same(open: &File, path: &Path) -> bool {
 
 /// Length of the lines of an open segment.
 fn length(open: &File) -> u64 {
-    open.metadata().and_then(|meta| end_of_lines(open, meta.len())).unwrap_or(0)
+    end_of_lines(open).unwrap_or(0)
 }
 
 /// Length of the lines of a closed segment. They are looked for only once, because a closed segment

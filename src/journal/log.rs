@@ -15,8 +15,11 @@
 //! * A line counts only in the segment to whose range its number belongs:
 //!   `first of this segment <= seq < first of the next`. So a group that was written again into the
 //!   next segment does not count twice.
-//! * On opening, only the bytes after the last whole line are cut off. A damaged line elsewhere
-//!   stays in the file and costs only that line.
+//! * A group is written over zeros that are there already, if there are any (`ahead`). Zeros up to
+//!   the end of a file are the end of its lines.
+//! * On opening, the bytes after the last whole line are cut off, and what a power cut tore out of
+//!   the last group is covered (`tail`). A damaged line elsewhere stays in the file and costs only
+//!   that line.
 //! * A new segment is whole (`fdatasync` of the file, `fsync` of the directory) before a line is
 //!   written into it.
 //!
@@ -34,18 +37,20 @@ use super::entry::{BadLine, parse_numbers, seal};
 use super::mark::WrittenMark;
 use super::paths::make_dir;
 
+mod ahead;
 mod read;
 mod segment;
 mod tail;
 mod zeros;
 
+use ahead::{Ahead, give_back, give_back_closed};
 pub use read::{LogLine, LogReader, begins_with_state, head_of, identity_of};
 pub(super) use segment::{FORMAT, Head};
 pub use segment::{LINE_MAX, LogPlace, SegmentFile, segments};
 pub(crate) use tail::Repair;
 use tail::{mend, open_last};
 pub(super) use zeros::end_of_lines;
-use zeros::{Ahead, give_back, give_back_closed, without_zeros};
+use zeros::without_zeros;
 
 /// The log, open for appending.
 pub(crate) struct Log {

@@ -157,6 +157,13 @@ impl SimCloud {
         self.inner.lock().store.take(token, leave)
     }
 
+    /// Opens a session with this token, which holds these passings, as another cloud held it. The
+    /// device's active session closes.
+    pub fn put_session(&self, device: &str, alias: &str, token: &str, passings: &[StoredPassing]) {
+        self.inner.lock().store.put_session(device, alias, token, passings);
+        self.inner.changed();
+    }
+
     /// Puts another sender's passings into a session, without any rule or check.
     pub fn put_foreign(&self, token: &str, passings: &[StoredPassing]) {
         self.inner.lock().store.put_foreign(token, passings);

@@ -30,7 +30,6 @@ const ALLOWED: &[Allowed] = &[
     allow(LongFile, "decoders/gaps.rs", "a third of it are its tests, which need what is private to it"),
     allow(LongFile, "decoders/one4all/protocol/talk.rs", "one dialogue, whose steps share one state"),
     allow(LongFile, "decoders/raceresult/protocol/rewind.rs", "one dialogue, whose steps share one state"),
-    allow(LongFile, "journal/log.rs", "opening, repairing and appending share what is known of the open segment"),
     allow(
         LongFile,
         "journal/state.rs",

@@ -41,13 +41,12 @@ pub struct SegmentFile {
 }
 
 impl SegmentFile {
-    /// Size in bytes without the zeros at the end, which are room for lines to come.
+    /// Its size now, without the zeros at the end, which are room for lines to come.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn lines(&self) -> io::Result<u64> {
-        let file = File::open(&self.path)?;
-        end_of_lines(&file, file.metadata()?.len()) // it may have changed since it was listed
+        end_of_lines(&File::open(&self.path)?)
     }
 }
 

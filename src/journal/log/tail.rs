@@ -1,7 +1,7 @@
 //! The end of the log as a start finds it: where the lines end, and what a power cut left of the
 //! group that was being written.
 //!
-//! A group is written over zeros (see `zeros`). Until `fdatasync` returned, any page of it, and any
+//! A group is written over zeros (see `ahead`). Until `fdatasync` returned, any page of it, and any
 //! sector of a page, may be on the disk or still be zeros. The checksum of each line decides what is
 //! whole. A start finds one of these:
 //!
@@ -121,7 +121,7 @@ pub(super) fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(F
             // No line of this segment is whole: the power failed while the segment was made, or all
             // of it is damaged. Nothing in it can be read, but it is not deleted, so that a person
             // can look at it.
-            Ok((file, None)) if end_of_lines(&file, last.bytes)? == 0 => {}
+            Ok((_, None)) if last.bytes == 0 => {}
             Ok((_, None)) => repair.unreadable.push(format!("{}: no line of it is whole", last.path.display())),
             Err(error) => repair.unreadable.push(unreadable(&last.path, error)?),
         }
@@ -178,7 +178,7 @@ pub(super) struct Hole {
 /// Finds the end of the last whole line. It reads backwards until it has seen the beginning of the
 /// last group. `None`: the segment has no whole line.
 fn find_tail(file: &File, segment: &SegmentFile) -> io::Result<Option<Tail>> {
-    let zeros = end_of_lines(file, segment.bytes)?;
+    let zeros = end_of_lines(file)?;
     let mut window = 256 * 1024;
     loop {
         let from = zeros.saturating_sub(window);

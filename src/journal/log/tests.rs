@@ -517,3 +517,17 @@ fn lines_that_the_place_held_before_are_no_lines_of_this_segment() {
     assert_eq!((log.next, repair.cut_bytes > 0), (6, true));
     assert_eq!(numbers(dir.path()), [1, 2, 3, 4, 5]);
 }
+
+#[test]
+fn the_length_of_the_lines_is_that_of_now_even_if_the_zeros_went_since_the_files_were_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+    log.append(&note(1), 1).unwrap();
+    zeros_behind(dir.path(), 1, 5000);
+    let listed = segments(dir.path()).unwrap().remove(0);
+    assert_eq!(listed.lines().unwrap(), log.place().offset);
+    OpenOptions::new().write(true).open(&listed.path).unwrap().set_len(log.place().offset).unwrap();
+    // Otherwise a segment that was just closed would be taken for one that somebody cut off.
+    assert_eq!(listed.lines().unwrap(), log.place().offset);
+    assert_eq!(listed.bytes, log.place().offset + 5000);
+}

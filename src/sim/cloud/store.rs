@@ -369,10 +369,13 @@ impl Store {
 
     /// Opens a session. The device's active one closes.
     pub(super) fn open(&mut self, device: &str, alias: Option<&str>) -> Arc<str> {
+        self.open_as(device, alias, token())
+    }
+
+    fn open_as(&mut self, device: &str, alias: Option<&str>, token: Arc<str>) -> Arc<str> {
         for session in self.sessions.iter_mut().filter(|session| session.active && &*session.device == device) {
             session.close();
         }
-        let token = token();
         self.sessions.push(Session {
             token: Arc::clone(&token),
             device: device.into(),
@@ -591,12 +594,26 @@ impl Store {
     }
 
     pub(super) fn put_foreign(&mut self, token: &str, passings: &[StoredPassing]) {
+        self.put(token, passings);
+        if let Some(session) = self.find_mut(token) {
+            session.foreign.extend(passings.iter().map(|passing| passing.num));
+        }
+    }
+
+    pub(super) fn put_session(&mut self, device: &str, alias: &str, token: &str, passings: &[StoredPassing]) {
+        self.open_as(device, Some(alias), token.into());
+        self.put(token, passings);
+        if let Some(session) = self.find_mut(token) {
+            session.highest = passings.iter().map(|passing| passing.num).max().unwrap_or(0);
+        }
+    }
+
+    fn put(&mut self, token: &str, passings: &[StoredPassing]) {
         for passing in passings {
             let chip = passing.chip.as_deref().map_or(NO_TEXT, |chip| self.texts.id(chip));
             let bib = self.texts.id(&passing.bib);
             if let Some(session) = self.find_mut(token) {
                 session.add(Row { num: passing.num, time_ms: passing.time_ms, chip, bib });
-                session.foreign.insert(passing.num);
                 session.mark();
                 self.stored += 1;
             }

@@ -24,3 +24,4 @@ mod signals;
 mod stop;
 mod tls;
 mod typed;
+mod upgrade;

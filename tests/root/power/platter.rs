@@ -12,7 +12,7 @@ const SECTOR: usize = 512;
 const VERSIONS_MAX: usize = 16;
 /// One kept page in so many is an earlier version of it, and one in so many is torn.
 const EARLIER: u32 = 4;
-const TORN: u32 = 6;
+const TORN: u32 = 2;
 
 type Page = Arc<[u8; PAGE]>;
 
@@ -41,6 +41,8 @@ pub struct Platter {
     dead: bool,
     /// Dies at this many writes and FLUSHes from now.
     dies_in: Option<u64>,
+    /// At a cut every page is torn, not one in [`TORN`].
+    pub tears_all: bool,
     /// Counts the cuts: who opened the disk before one never reaches it again.
     pub life: u64,
     pub counts: Counts,
@@ -146,7 +148,7 @@ impl Platter {
             let at = if keep < 100 && rng.u32(0..EARLIER) == 0 { rng.usize(0..=last) } else { last };
             let mut page = *versions[at];
             // Page 0 holds ext4's superblock of two sectors, which no file system survives torn.
-            if keep < 100 && number > 0 && rng.u32(0..TORN) == 0 {
+            if keep < 100 && number > 0 && (self.tears_all || rng.u32(0..TORN) == 0) {
                 let before = self.flushed.0.get(&number).map_or([0; PAGE], |page| **page);
                 for sector in (0..PAGE).step_by(SECTOR).filter(|_| rng.bool()) {
                     page[sector..sector + SECTOR].copy_from_slice(&before[sector..sector + SECTOR]);
@@ -221,4 +223,23 @@ fn a_disk_that_dies_in_a_write_has_that_write_in_its_cache_and_in_a_flush_has_no
     let mut out = [0; 1];
     platter.read(0, &mut out).unwrap();
     assert_eq!(out, [1]);
+}
+
+#[test]
+fn a_torn_page_has_of_each_sector_what_was_there_before_or_what_was_written() {
+    let mut platter = Platter::default();
+    platter.write(0, &[1; 20 * PAGE]).unwrap();
+    platter.flush().unwrap();
+    platter.write(0, &[2; 20 * PAGE]).unwrap();
+    platter.tears_all = true;
+    platter.cut(99, &mut fastrand::Rng::with_seed(1));
+    platter.revive();
+    let mut torn = false;
+    for page in 1..20 {
+        let mut out = [0; PAGE];
+        platter.read((page * PAGE) as u64, &mut out).unwrap();
+        assert!(out.chunks(SECTOR).all(|sector| sector.iter().all(|byte| *byte == sector[0])), "no sector is torn");
+        torn |= out.chunks(SECTOR).any(|sector| sector[0] == 1) && out.chunks(SECTOR).any(|sector| sector[0] == 2);
+    }
+    assert!(torn, "no page is torn");
 }

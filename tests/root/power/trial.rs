@@ -25,12 +25,17 @@ use crate::support::child::{PATIENCE, Passing, Running, Site, UPLOAD, decoder, h
 /// Small, so that segments are begun, checkpoints made and segments pruned many times between two
 /// cuts.
 const SEGMENT_BYTES: &str = "6000";
+/// Zeros that are written ahead at once: a segment takes several, and each ends where no page does.
+const CHUNK_BYTES: &str = "1500";
 const TURN_MS: &str = "60";
 /// Newest reads of a decoder in memory instead of 262,144: what came before has to be found in the
 /// index beside the log, which gets a segment for every 16 reads.
 const RECENT: &str = "64";
 /// Nothing that is uploaded is kept longer than it must.
 const PRUNE: &str = "[keep]\ndays = 0\n";
+
+/// A FLUSH of a slow card.
+const CARD: Duration = Duration::from_millis(12);
 
 /// More than this waits only while a backlog is drained.
 const DRAINING: u64 = 100;
@@ -41,8 +46,35 @@ pub struct Plan {
     /// Percent of the unflushed pages that survive each cut.
     pub keep: u32,
     pub cuts: u64,
-    /// A control: what is not made durable.
-    pub no_sync: Option<&'static str>,
+    /// A control, which must fail.
+    pub control: Option<Control>,
+}
+
+/// What the box does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// It makes neither log nor queue durable.
+    NoSync,
+    /// It does not make the queue durable. This costs nothing.
+    NoQueueSync,
+    /// It takes a torn line for a line.
+    TrustsTorn,
+}
+
+impl Control {
+    fn variable(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NoSync => ("PASSBRIDGE_UNSAFE_NO_SYNC", "log"),
+            Self::NoQueueSync => ("PASSBRIDGE_UNSAFE_NO_SYNC", "queue"),
+            Self::TrustsTorn => ("PASSBRIDGE_UNSAFE_TRUST_TORN", "1"),
+        }
+    }
+}
+
+impl Plan {
+    fn must_fail(&self) -> bool {
+        matches!(self.control, Some(Control::NoSync | Control::TrustsTorn))
+    }
 }
 
 /// What was seen.
@@ -60,6 +92,11 @@ pub struct Outcome {
     rotated: usize,
     pruned: usize,
     damaged: u64,
+    /// Segments that a cut left with zeros behind their lines, and last groups that it tore: their end
+    /// was cut off, or a hole in them was covered.
+    zeros: u64,
+    torn: usize,
+    covered: usize,
     /// Why the queue was found untrue and rebuilt, and how often.
     untrue: BTreeMap<String, u32>,
     pub faults: Vec<String>,
@@ -79,6 +116,9 @@ impl Outcome {
         self.rotated += other.rotated;
         self.pruned += other.pruned;
         self.damaged += other.damaged;
+        self.zeros += other.zeros;
+        self.torn += other.torn;
+        self.covered += other.covered;
         for (reason, count) in other.untrue {
             *self.untrue.entry(reason).or_default() += count;
         }
@@ -90,10 +130,11 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { starting, offline, draining, .. } = self;
         let Self { trials, failed, cuts, remains, reads, rotated, pruned, damaged, untrue, .. } = self;
+        let Self { zeros, torn, covered, .. } = self;
         let Remains { unflushed, kept } = remains;
         write!(
             f,
-            "{trials} trials, {cuts} cuts ({starting} while starting, {offline} offline, {draining} draining), {unflushed} unflushed pages of which {kept} survived, {reads} reads, \
+            "{trials} trials, {cuts} cuts ({starting} while starting, {offline} offline, {draining} draining), {unflushed} unflushed pages of which {kept} survived, {zeros} segments left with zeros, {torn} torn groups of which {covered} with a hole, {reads} reads, \
              {rotated} segments begun, {pruned} pruned, {damaged} queues removed or damaged, found untrue: {untrue:?}, {failed} trials failed"
         )
     }
@@ -118,7 +159,7 @@ pub async fn run(rig: &mut Rig, plan: &Plan) -> Outcome {
     let mut pushing: Vec<JoinSet<()>> = trial.sims.iter().map(|(_, sim)| race(sim, plan.seed)).collect();
     for _ in 0..plan.cuts {
         trial.until_the_power_goes().await;
-        if plan.no_sync == Some("log") && !trial.outcome.faults.is_empty() {
+        if plan.must_fail() && !trial.outcome.faults.is_empty() {
             break; // the control has shown what it must; what comes of such a loss is of no interest
         }
     }
@@ -132,7 +173,10 @@ impl<'a> Trial<'a> {
     async fn begin(rig: &'a mut Rig, plan: &'a Plan) -> Self {
         let mut rng = fastrand::Rng::with_seed(plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)); // seeds that follow are near
         rig.new_disk();
-        rig.disk.flush_takes(Duration::from_micros(rng.u64(0..4000))); // a fast disk, or a card
+        let tears = plan.control == Some(Control::TrustsTorn);
+        rig.disk.platter().tears_all = tears;
+        // A fast disk, or a card. While a card flushes, lines come for a large group.
+        rig.disk.flush_takes(if tears { CARD } else { Duration::from_micros(rng.u64(0..4000)) });
         let config = match rng.bool() {
             true => SimCloudConfig { dedup: Dedup::None, generation: Generation::Legacy, ..SimCloudConfig::default() },
             false => {
@@ -173,8 +217,8 @@ impl<'a> Trial<'a> {
         let mut command = Command::new("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(run.get_program()).args(run.get_args()).env_clear();
         command.env("PASSBRIDGE_TRIAL_VOLUME_BYTES", SEGMENT_BYTES).env("PASSBRIDGE_TRIAL_TURN_MS", TURN_MS);
-        command.env("PASSBRIDGE_TRIAL_RECENT", RECENT);
-        command.envs(self.plan.no_sync.map(|what| ("PASSBRIDGE_UNSAFE_NO_SYNC", what)));
+        command.env("PASSBRIDGE_TRIAL_RECENT", RECENT).env("PASSBRIDGE_TRIAL_CHUNK_BYTES", CHUNK_BYTES);
+        command.envs(self.plan.control.map(Control::variable));
         Running::spawn(command, self.site.config().parent().unwrap())
     }
 
@@ -182,6 +226,9 @@ impl<'a> Trial<'a> {
         block_in_place(|| self.rig.power_on()).unwrap();
         let faults = block_in_place(|| after_a_cut(&self.site.data, &self.shown, &self.cloud));
         self.outcome.faults.extend(faults);
+        let found = segments(&log_dir(&self.site.data)).unwrap_or_default();
+        let with_zeros = found.iter().filter(|segment| segment.lines().is_ok_and(|lines| lines < segment.bytes));
+        self.outcome.zeros += with_zeros.count() as u64;
     }
 
     async fn until_the_power_goes(&mut self) {
@@ -232,9 +279,10 @@ impl<'a> Trial<'a> {
     async fn live(&mut self, damaged: bool) {
         let mut shown_here = std::mem::take(&mut self.shown);
         let watching = watch(&self.site, &mut shown_here);
-        let moment = match self.rng.u32(0..8) {
+        let moment = match self.rng.u32(0..9) {
             // What is shown after the disk died by itself is no fault where nothing is synced.
-            moment if self.plan.no_sync == Some("log") => moment % 4,
+            moment if self.plan.control == Some(Control::NoSync) => moment % 4,
+            _ if self.plan.control == Some(Control::TrustsTorn) => 8,
             moment if damaged => moment % 2 * 4, // during the rebuild
             moment => moment,
         };
@@ -257,8 +305,13 @@ impl<'a> Trial<'a> {
                     sleep(Duration::from_millis(rng.u64(0..1500))).await;
                 }
                 _ => {
-                    // In the middle of some write or FLUSH.
-                    let most = if moment == 4 { 100 } else { 2500 };
+                    // In the middle of some write or FLUSH: in the start, later, or of groups of reads.
+                    if moment == 8 {
+                        holds(PATIENCE, async || !shown(site).await.is_empty()).await;
+                        let goal = *sim.emitted().borrow() + rng.u64(1..40);
+                        sim.emitted().wait_for(|emitted| *emitted >= goal).await.unwrap();
+                    }
+                    let most = if moment == 5 || moment == 6 || moment == 7 { 2500 } else { 100 };
                     platter.platter().dies_in(rng.u64(1..most));
                     holds(Duration::from_secs(5), async || platter.platter().is_dead()).await;
                 }
@@ -345,6 +398,8 @@ impl<'a> Trial<'a> {
     fn end(mut self) -> Outcome {
         let said = self.site.said();
         self.outcome.pruned = said.matches("removed a log segment").count();
+        self.outcome.torn = said.matches("that are no whole line").count();
+        self.outcome.covered = said.matches("lost from the end of the log when the power was cut").count();
         self.outcome.rotated += self.outcome.pruned; // those that are left were counted
         let reasons = said.split("could not be trusted (").skip(1).filter_map(|text| text.split("); it is").next());
         for reason in reasons {
@@ -355,7 +410,7 @@ impl<'a> Trial<'a> {
             self.outcome.failed = 1;
             let (seed, keep) = (self.plan.seed, self.plan.keep);
             self.outcome.faults.iter_mut().for_each(|fault| *fault = format!("seed {seed}, keep {keep} %: {fault}"));
-            if self.plan.no_sync != Some("log") {
+            if !self.plan.must_fail() {
                 let from = said.len().saturating_sub(20_000);
                 let faults = &self.outcome.faults;
                 eprintln!("the binary said: …{}{faults:#?}", String::from_utf8_lossy(&said.as_bytes()[from..]));
