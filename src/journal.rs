@@ -73,6 +73,7 @@ pub(crate) mod log;
 mod mark;
 mod mounts;
 mod offer;
+mod offered;
 mod open;
 pub(crate) mod owed;
 mod paths;

@@ -368,45 +368,10 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 }
                 _ if self.stop.is_cancelled() => break,
                 Action::Wait { until, reads, offer } => {
-                    journal.show_sent(self.display.board);
-                    self.again.rest(&self.machine);
-                    let mut offered =
-                        offer.filter(|_| self.again.ties.forms).map(|terms| journal.offer(self.offer(terms)));
-                    let taken = async {
-                        match &mut offered {
-                            Some(offered) => offered.taken().await,
-                            None => std::future::pending().await,
-                        }
-                    };
-                    let ended = tokio::select! {
-                        biased;
-                        () = self.stop.cancelled() => break,
-                        batch = taken => {
-                            changed.borrow_and_update(); // the change is this batch
-                            Ended::Numbered(batch)
-                        }
-                        () = self.again.next() => Ended::Otherwise,
-                        Ok(()) = keys.changed() => {
-                            keys.mark_changed(); // handled at the top of the loop
-                            Ended::Otherwise
-                        }
-                        () = tokio::time::sleep_until(self.start + until) => Ended::Otherwise,
-                        kept = changed.changed(), if reads => match kept {
-                            Ok(()) => Ended::Noticed,
-                            Err(_) => return Err(JournalError::Closed),
-                        },
-                    };
-                    let batch = match (&ended, offered) {
-                        (Ended::Numbered(batch), _) => Some(batch.clone()),
-                        (_, Some(offered)) => offered.withdraw().await,
-                        (_, None) => None,
-                    };
-                    if let Some(batch) = batch {
-                        self.machine.put(self.start.elapsed(), Input::Numbered(batch));
-                    }
-                    match ended {
+                    match self.wait(journal, until, reads, offer, &mut changed, &mut keys).await? {
+                        Ended::Stopped => break,
                         Ended::Noticed => Input::Noticed,
-                        Ended::Numbered(_) | Ended::Otherwise => continue,
+                        Ended::Otherwise => continue,
                     }
                 }
                 Action::Count { limit } => {
@@ -417,16 +382,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
                 Action::Form { token, next, limit, without, again } => {
                     changed.borrow_and_update();
-                    // The passings left out are among the released ones, which are first in
-                    // `pending`.
-                    let most = limit + without.len() - again.len().min(limit - 1);
-                    let mut pending = journal.pending(&self.config.device, &self.config.decoders, most);
-                    pending.returned.retain(|item| !without.contains(&item.seq));
-                    let pending = journal.with_right_times(&self.config.device, pending);
-                    let again = journal.right_times(again);
-                    let (batch, held) = form(&self.config, &token, next, pending, again, &*self.fields);
-                    self.tell_held(held);
-                    Input::Formed(batch)
+                    Input::Formed(self.form(journal, &token, (next, limit), &without, again))
                 }
                 call => match self.call(call).await {
                     Some(input) => input,
@@ -440,9 +396,73 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
         Ok(())
     }
 
-    /// What the journal may do while the uplink rests.
-    fn offer(&self, terms: OfferTerms) -> Offer {
-        offer(self.config.clone(), terms, Arc::clone(&self.fields))
+    /// Waits until `until`, or until something is to be done. With `reads`, a change of the journal
+    /// is that. Meanwhile the journal may number a read under these terms.
+    async fn wait(
+        &mut self,
+        journal: &Journal,
+        until: Duration,
+        reads: bool,
+        terms: Option<OfferTerms>,
+        changed: &mut watch::Receiver<Seq>,
+        keys: &mut watch::Receiver<u64>,
+    ) -> Result<Ended, JournalError> {
+        journal.show_sent(self.display.board);
+        self.again.rest(&self.machine);
+        let terms = terms.filter(|_| self.again.ties.forms);
+        let mut offered = terms.map(|terms| journal.offer(offer(self.config.clone(), terms, Arc::clone(&self.fields))));
+        let taken = async {
+            match &mut offered {
+                Some(offered) => offered.taken().await,
+                None => std::future::pending().await,
+            }
+        };
+        let (ended, batch) = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Ok(Ended::Stopped),
+            batch = taken => {
+                changed.borrow_and_update(); // the change is this batch
+                (Ended::Otherwise, Some(batch))
+            }
+            () = self.again.next() => (Ended::Otherwise, None),
+            Ok(()) = keys.changed() => {
+                keys.mark_changed(); // handled at the top of the loop
+                (Ended::Otherwise, None)
+            }
+            () = tokio::time::sleep_until(self.start + until) => (Ended::Otherwise, None),
+            kept = changed.changed(), if reads => match kept {
+                Ok(()) => (Ended::Noticed, None),
+                Err(_) => return Err(JournalError::Closed),
+            },
+        };
+        let batch = match (batch, offered) {
+            (None, Some(offered)) => offered.withdraw().await,
+            (batch, _) => batch,
+        };
+        if let Some(batch) = batch {
+            self.machine.put(self.start.elapsed(), Input::Numbered(batch));
+        }
+        Ok(ended)
+    }
+
+    /// Forms the next batch of what waits: at most `limit` passings, numbered from `next`.
+    fn form(
+        &mut self,
+        journal: &Journal,
+        token: &str,
+        (next, limit): (u64, usize),
+        without: &[Seq],
+        again: Vec<UploadItem>,
+    ) -> Option<Formed> {
+        // The passings left out are among the released ones, which are first in `pending`.
+        let most = limit + without.len() - again.len().min(limit - 1);
+        let mut pending = journal.pending(&self.config.device, &self.config.decoders, most);
+        pending.returned.retain(|item| !without.contains(&item.seq));
+        let pending = journal.with_right_times(&self.config.device, pending);
+        let again = journal.right_times(again);
+        let (batch, held) = form(&self.config, token, next, pending, again, &*self.fields);
+        self.tell_held(held);
+        batch
     }
 
     /// Raises a problem that names the read which holds up the upload because its date is not
@@ -593,11 +613,11 @@ async fn record(journal: &Journal, event: UploadEvent) -> Result<(), JournalErro
 
 /// What ended a wait.
 enum Ended {
-    /// A batch was written with its reads.
-    Numbered(Batch),
+    /// The process is stopping.
+    Stopped,
     /// The journal changed.
     Noticed,
-    /// The time, or something that the loop handles.
+    /// The time, a batch that was written with its reads, or something that the loop handles.
     Otherwise,
 }
 

@@ -10,11 +10,44 @@ use std::collections::{BTreeMap, HashSet};
 use super::dead::{LifeOfUptime, SeenAt};
 use super::dedup_index::DedupIndex;
 use super::entry::{Body, Entry};
+use super::offer::{Numbered, Offer};
+use super::shared::Shared;
 use super::state::{DecoderFold, ReadVerdict, Rules, State, pending_read};
 use super::undated::{self, Which};
 use super::upload::{Pending, UploadEvent};
 use crate::model::chip::{ChipRead, Seq, Stamp};
 use crate::model::{clock, source};
+
+/// Forms the batches of the reads in a group that is about to be written. `entries` are the group
+/// so far.
+pub(super) fn number(shared: &Shared, entries: &[Entry]) -> Vec<Numbered> {
+    let mut offers = shared.offers.lock();
+    if offers.is_empty() || !entries.iter().any(|entry| matches!(entry.body, Body::Read(_))) {
+        return Vec::new();
+    }
+    let rules = shared.rules();
+    let mut formed = Vec::new();
+    for (device, mut placed) in std::mem::take(&mut *offers) {
+        let pending = foreseen(shared, &rules, entries, &placed.offer);
+        let pending = pending.filter(|pending| (1..=placed.offer.limit).contains(&pending.reads.len()));
+        match pending.and_then(&mut placed.offer.form) {
+            Some(batch) => formed.push(Numbered { batch, taken: placed.taken }),
+            None => {
+                offers.insert(device, placed);
+            }
+        }
+    }
+    formed
+}
+
+fn foreseen(shared: &Shared, rules: &Rules, entries: &[Entry], offer: &Offer) -> Option<Pending> {
+    let core = shared.lock();
+    let mut known = shared.known();
+    if !core.serving {
+        return None;
+    }
+    foresee(&core.state, &mut known, rules, entries, &offer.device, &offer.decoders)
+}
 
 /// The reads of `sources` among these entries, which follow the state, as passings, duplicates and
 /// reads within the dead time. `None`: not known now, or something of the device waits, or is in

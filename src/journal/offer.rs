@@ -19,15 +19,10 @@
 //!   ([`super::log::Log::open`]). No POST was sent, and nothing of the group was acknowledged.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::Journal;
-use super::entry::{Body, Entry};
-use super::foresee::foresee;
-use super::shared::Shared;
-use super::state::Rules;
 use super::upload::{Batch, Pending, UploadEvent};
 
 /// What an uplink lets the writer do.
@@ -43,9 +38,9 @@ pub(crate) struct Offer {
 }
 
 /// An offer, and where the batch goes that was written with it.
-struct Placed {
-    offer: Offer,
-    taken: oneshot::Sender<Batch>,
+pub(super) struct Placed {
+    pub offer: Offer,
+    pub taken: oneshot::Sender<Batch>,
 }
 
 /// The offers, by device.
@@ -53,54 +48,15 @@ struct Placed {
 pub(super) struct Offers(Mutex<BTreeMap<Box<str>, Placed>>);
 
 impl Offers {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Placed>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Placed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A batch that is written in the group of its reads, and who is told when it is durable.
 pub(super) struct Numbered {
-    batch: Batch,
-    taken: oneshot::Sender<Batch>,
-}
-
-impl Numbered {
-    /// Tells the uplink that the batch is durable.
-    pub(super) fn tell(self) {
-        // An uplink that is gone finds the batch in flight when it starts again.
-        let _ = self.taken.send(self.batch);
-    }
-}
-
-/// Forms the batches of the reads in a group that is about to be written. `entries` are the group
-/// so far.
-pub(super) fn number(shared: &Shared, entries: &[Entry]) -> Vec<Numbered> {
-    let mut offers = shared.offers.lock();
-    if offers.is_empty() || !entries.iter().any(|entry| matches!(entry.body, Body::Read(_))) {
-        return Vec::new();
-    }
-    let rules = shared.rules();
-    let mut formed = Vec::new();
-    for (device, mut placed) in std::mem::take(&mut *offers) {
-        let pending = foreseen(shared, &rules, entries, &placed.offer);
-        let pending = pending.filter(|pending| (1..=placed.offer.limit).contains(&pending.reads.len()));
-        match pending.and_then(&mut placed.offer.form) {
-            Some(batch) => formed.push(Numbered { batch, taken: placed.taken }),
-            None => {
-                offers.insert(device, placed);
-            }
-        }
-    }
-    formed
-}
-
-fn foreseen(shared: &Shared, rules: &Rules, entries: &[Entry], offer: &Offer) -> Option<Pending> {
-    let core = shared.lock();
-    let mut known = shared.known();
-    if !core.serving {
-        return None;
-    }
-    foresee(&core.state, &mut known, rules, entries, &offer.device, &offer.decoders)
+    pub batch: Batch,
+    pub taken: oneshot::Sender<Batch>,
 }
 
 impl Numbered {
@@ -108,47 +64,10 @@ impl Numbered {
     pub(super) fn event(&self) -> UploadEvent {
         UploadEvent::Batch(self.batch.clone())
     }
-}
 
-/// An offer that was placed. It is withdrawn when this is dropped.
-pub(crate) struct Offered {
-    shared: Arc<Shared>,
-    device: Box<str>,
-    taken: oneshot::Receiver<Batch>,
-}
-
-impl Journal {
-    /// Places an offer. The device must have none.
-    pub(crate) fn offer(&self, offer: Offer) -> Offered {
-        let (taken, answer) = oneshot::channel();
-        let device = offer.device.clone();
-        self.shared.offers.lock().insert(device.clone(), Placed { offer, taken });
-        Offered { shared: Arc::clone(&self.shared), device, taken: answer }
-    }
-}
-
-impl Offered {
-    /// Waits until a batch was written with this offer, and is durable. For ever if none is.
-    /// Dropping the future changes nothing.
-    pub(crate) async fn taken(&mut self) -> Batch {
-        match (&mut self.taken).await {
-            Ok(batch) => batch,
-            Err(_) => std::future::pending().await, // the journal closes
-        }
-    }
-
-    /// Withdraws the offer. Returns the batch if one was written with it: the writer may be writing
-    /// it now, and then this waits until it is durable.
-    pub(crate) async fn withdraw(mut self) -> Option<Batch> {
-        if self.shared.offers.lock().remove(&self.device).is_some() {
-            return None;
-        }
-        (&mut self.taken).await.ok()
-    }
-}
-
-impl Drop for Offered {
-    fn drop(&mut self) {
-        self.shared.offers.lock().remove(&self.device);
+    /// Tells the uplink that the batch is durable.
+    pub(super) fn tell(self) {
+        // An uplink that is gone finds the batch in flight when it starts again.
+        let _ = self.taken.send(self.batch);
     }
 }

@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::damage::{LOST, in_words, note};
 use super::entry::{Body, Entry, write_line};
 use super::failpoint;
+use super::foresee;
 use super::gone::{self, needed_from};
 use super::log::{AppendError, Log, segment_path};
-use super::offer::{self, Numbered};
+use super::offer::Numbered;
 use super::shared::{AppendRequest, Draft, Rest, Shared, state_at, wait_for_room};
 use super::start::{self, NotOurs};
 use super::{JournalError, Kept, reserve};
@@ -131,7 +132,7 @@ impl LogWriter {
             self.replies.push((Kept { first: Seq(from.min(last)), last: Seq(last) }, request.reply));
             next = if self.entries.len() < GROUP_ENTRIES { more() } else { None };
         }
-        self.numbered = offer::number(shared, &self.entries);
+        self.numbered = foresee::number(shared, &self.entries);
         let batches: Vec<_> = self.numbered.iter().map(Numbered::event).collect();
         for event in batches {
             self.push((event.device().into(), shared.board.now(), Body::Upload(event), Box::default()));

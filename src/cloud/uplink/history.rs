@@ -48,32 +48,30 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 
-use super::machine::{Action, Input, Machine};
+use super::UplinkConfig;
+use super::machine::{Action, Input};
 use super::model::{CallFault, Cloud, On, upload};
-use super::{UplinkConfig, form, offer, record};
-use crate::cloud::passing::{Bibs, Mapper};
-use crate::config::TagCode;
 use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::driven::{Driven, disk};
 use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept, UploadEvent};
 use crate::model::chip::{ChipRead, Label, Marker, Position, Seq};
-use crate::model::clock::{Wall, Zones};
+use crate::model::clock::Wall;
 use crate::model::correction::Correction;
 use crate::status::Board;
 
+mod drive;
 #[path = "../../../tests/support/disk_state.rs"]
 mod image;
 mod ledger;
 mod script;
 mod tests;
 
+use drive::drive;
 use image::image;
 use ledger::Ledger;
 use script::{End, History, Op, Queue, Sent, Setup};
@@ -603,96 +601,6 @@ impl Decoder {
             }
             Sent::Rejected => vec![Framed { frame: Frame::Rejected(Reject::Unfinished), raw: b"\xff\n\0?"[..].into() }],
         }
-    }
-}
-
-/// Does what `Driver::run` does, with the cloud and the clock of the model: it uses the machine's
-/// actions, the driver's offers and the driver's batches. After each action the world continues.
-async fn drive(
-    device: Rc<RefCell<Device>>,
-    ledger: Rc<RefCell<Ledger>>,
-    dir: PathBuf,
-    journal: Journal,
-    config: UplinkConfig,
-    seed: u64,
-) {
-    journal.serving().await;
-    let state = journal.device(&config.device);
-    ledger.borrow_mut().uplink_started(&config.device, &state);
-    let mut machine = Machine::new(&config.device, config.session, config.upload, state, seed);
-    let mut changed = journal.changed();
-    let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, Zones::default());
-    let fields = Arc::new(move |read: &_| mapper.fields(read));
-    loop {
-        pause().await;
-        let now = device.borrow().now;
-        device.borrow_mut().cloud.at(now);
-        let action = machine.next(now);
-        let input = match action {
-            Action::Record(event) => {
-                device.borrow_mut().note(&format!("record {event:?}"));
-                ledger.borrow_mut().recording(&dir, &event, &device.borrow().cloud);
-                if record(&journal, event).await.is_err() {
-                    return;
-                }
-                continue;
-            }
-            Action::Wait { until, reads, offer: terms } => {
-                if let Some(terms) = terms {
-                    let offered = journal.offer(offer(config.clone(), terms, Arc::clone(&fields)));
-                    pause().await; // a read may be kept now
-                    if let Some(batch) = offered.withdraw().await {
-                        device.borrow_mut().note(&format!("numbered {batch:?}"));
-                        ledger.borrow_mut().told(&dir, &batch);
-                        let now = device.borrow().now;
-                        machine.put(now, Input::Numbered(batch));
-                        continue;
-                    }
-                }
-                let mut device = device.borrow_mut();
-                if reads && changed.has_changed().unwrap_or(false) {
-                    changed.borrow_and_update();
-                    device.note("noticed");
-                    Input::Noticed
-                } else {
-                    device.moved = true;
-                    device.now = until;
-                    continue;
-                }
-            }
-            Action::Count { limit } => {
-                changed.borrow_and_update();
-                let pending = journal.pending(&config.device, &config.decoders, limit);
-                device.borrow_mut().moved = true;
-                Input::Waiting((!pending.is_empty()).then(|| pending.passings()))
-            }
-            Action::Form { token, next, limit, without, again } => {
-                changed.borrow_and_update();
-                let most = limit + without.len() - again.len();
-                ledger.borrow_mut().forming(&dir, &config.device);
-                let mut pending = journal.pending(&config.device, &config.decoders, most);
-                pending.returned.retain(|item| !without.contains(&item.seq));
-                let pending = journal.with_right_times(&config.device, pending);
-                let again = journal.right_times(again);
-                device.borrow_mut().moved = true;
-                Input::Formed(form(&config, &token, next, pending, again, &*fields).0)
-            }
-            Action::Post { token, items } => {
-                ledger.borrow_mut().posting(&dir, &config.device, &token, &items);
-                let mut device = device.borrow_mut();
-                let answer = device.cloud.insert(&token, &items);
-                device.note(&format!(
-                    "post {token} {:?} {}",
-                    items.iter().map(|item| item.num).collect::<Vec<_>>(),
-                    answer.is_ok()
-                ));
-                Input::Posted(answer)
-            }
-            question => device.borrow_mut().answer(question),
-        };
-        let now = device.borrow().now + Duration::from_millis(10);
-        device.borrow_mut().now = now;
-        machine.put(now, input);
     }
 }
 

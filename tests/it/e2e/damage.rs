@@ -184,7 +184,14 @@ async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     way.cloud.set_online(false).await;
-    sim.push(40);
+    let batches =
+        || String::from_utf8_lossy(&fs::read(log(way.data())).unwrap()).lines().filter(|it| is_batch(it)).count();
+    let before = batches();
+    sim.push(35);
+    keeps(&daemon, 95).await;
+    // Only reads that no batch covers are in the queue, so the last ones wait behind a batch.
+    shows(&daemon, "a batch of them is on its way", |_| batches() > before).await;
+    sim.push(5);
     keeps(&daemon, 100).await;
     // Switched off in order, or as if the power went (what is on the disk now, as far as copying
     // can show it).

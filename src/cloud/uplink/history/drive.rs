@@ -1,0 +1,117 @@
+//! The uplink of a history: the driver's own parts, one action at a time.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::ledger::Ledger;
+use super::{Device, pause};
+use crate::cloud::passing::{Bibs, Mapper};
+use crate::cloud::uplink::machine::{Action, Input, Machine};
+use crate::cloud::uplink::{UplinkConfig, form, offer, record};
+use crate::config::TagCode;
+use crate::journal::{Journal, Offer};
+use crate::model::chip::Seq;
+use crate::model::clock::Zones;
+
+/// Does what `Driver::run` does, with the cloud and the clock of the model: it uses the machine's
+/// actions, the driver's offers and the driver's batches. After each action the world continues.
+pub(super) async fn drive(
+    device: Rc<RefCell<Device>>,
+    ledger: Rc<RefCell<Ledger>>,
+    dir: PathBuf,
+    journal: Journal,
+    config: UplinkConfig,
+    seed: u64,
+) {
+    journal.serving().await;
+    let state = journal.device(&config.device);
+    ledger.borrow_mut().uplink_started(&config.device, &state);
+    let mut machine = Machine::new(&config.device, config.session, config.upload, state, seed);
+    let mut changed = journal.changed();
+    let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, Zones::default());
+    let fields = Arc::new(move |read: &_| mapper.fields(read));
+    loop {
+        pause().await;
+        let now = device.borrow().now;
+        device.borrow_mut().cloud.at(now);
+        let action = machine.next(now);
+        let input = match action {
+            Action::Record(event) => {
+                device.borrow_mut().note(&format!("record {event:?}"));
+                ledger.borrow_mut().recording(&dir, &event, &device.borrow().cloud);
+                if record(&journal, event).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Action::Wait { until, reads, offer: terms } => {
+                let offer = terms.map(|terms| offer(config.clone(), terms, Arc::clone(&fields)));
+                let Some(input) = wait(&device, &journal, offer, reads.then_some(&mut changed)).await else {
+                    let mut device = device.borrow_mut();
+                    (device.moved, device.now) = (true, until);
+                    continue;
+                };
+                if let Input::Numbered(batch) = &input {
+                    ledger.borrow_mut().told(&dir, batch);
+                }
+                input
+            }
+            Action::Count { limit } => {
+                changed.borrow_and_update();
+                let pending = journal.pending(&config.device, &config.decoders, limit);
+                device.borrow_mut().moved = true;
+                Input::Waiting((!pending.is_empty()).then(|| pending.passings()))
+            }
+            Action::Form { token, next, limit, without, again } => {
+                changed.borrow_and_update();
+                let most = limit + without.len() - again.len();
+                ledger.borrow_mut().forming(&dir, &config.device);
+                let mut pending = journal.pending(&config.device, &config.decoders, most);
+                pending.returned.retain(|item| !without.contains(&item.seq));
+                let pending = journal.with_right_times(&config.device, pending);
+                let again = journal.right_times(again);
+                device.borrow_mut().moved = true;
+                Input::Formed(form(&config, &token, next, pending, again, &*fields).0)
+            }
+            Action::Post { token, items } => {
+                ledger.borrow_mut().posting(&dir, &config.device, &token, &items);
+                let mut device = device.borrow_mut();
+                let answer = device.cloud.insert(&token, &items);
+                let numbers: Vec<u64> = items.iter().map(|item| item.num).collect();
+                device.note(&format!("post {token} {numbers:?} {}", answer.is_ok()));
+                Input::Posted(answer)
+            }
+            question => device.borrow_mut().answer(question),
+        };
+        let now = device.borrow().now + Duration::from_millis(10);
+        device.borrow_mut().now = now;
+        machine.put(now, input);
+    }
+}
+
+/// What ends a wait before its time: a batch that the journal wrote with its reads, or with
+/// `changed` a change of the journal.
+async fn wait(
+    device: &RefCell<Device>,
+    journal: &Journal,
+    offer: Option<Offer>,
+    changed: Option<&mut watch::Receiver<Seq>>,
+) -> Option<Input> {
+    if let Some(offer) = offer {
+        let offered = journal.offer(offer);
+        pause().await; // a read may be kept now
+        if let Some(batch) = offered.withdraw().await {
+            device.borrow_mut().note(&format!("numbered {batch:?}"));
+            return Some(Input::Numbered(batch));
+        }
+    }
+    let changed = changed.filter(|changed| changed.has_changed().unwrap_or(false))?;
+    changed.borrow_and_update();
+    device.borrow_mut().note("noticed");
+    Some(Input::Noticed)
+}
