@@ -12,11 +12,11 @@
 
 mod rig;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use passbridge::testing::journal::Journal;
+use passbridge::testing::journal::{Journal, Received};
 use rig::{Append, Ipico, MAT, median};
 
 const ROUNDS: usize = 7;
@@ -25,7 +25,7 @@ const ROUNDS: usize = 7;
 enum How {
     /// One keep at a time.
     Groups(u64),
-    /// So many keeps of one read each outstanding, as the link does for separate reads from a port.
+    /// So many reads from a port with one read each, which the link hands over as one group.
     Pipelined(u64),
 }
 
@@ -146,10 +146,12 @@ async fn keep(journal: &Journal, ipico: &mut Ipico, bytes: &[u8], how: How) {
             }
         }
         How::Pipelined(outstanding) => {
+            let source: Arc<str> = MAT.into();
             for part in bytes.chunks(LINE * outstanding as usize) {
-                let keeping = part.chunks(LINE).map(|line| journal.append(MAT, now, ipico.parse(line)));
-                let keeping: Vec<_> = keeping.collect();
-                try_join_all(keeping).await.unwrap();
+                let lines = part.chunks(LINE);
+                let received =
+                    lines.map(|line| Received { source: Arc::clone(&source), at: now, frames: ipico.parse(line) });
+                journal.append_all(received.collect()).await.unwrap();
             }
         }
     }

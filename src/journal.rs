@@ -98,7 +98,7 @@ pub(crate) use offer::Offer;
 pub use paths::log_dir;
 pub use recent::Group;
 use shared::{AppendRequest, Shared};
-pub use terms::{JournalConfig, JournalError, Kept, OpenError};
+pub use terms::{JournalConfig, JournalError, Kept, OpenError, Received};
 pub use upload::{
     Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SendAgainOrder, SessionAudit, Settled,
     Unsettled, UploadEvent, UploadItem,
@@ -185,6 +185,28 @@ mod tests {
         std::fs::write(dir.path().join("identity"), &first).unwrap();
         assert_eq!(start().await, (second.clone(), true));
         assert_eq!(start().await, (second, false));
+    }
+
+    #[tokio::test]
+    async fn what_arrived_together_is_kept_in_its_order_with_consecutive_numbers_whatever_its_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(config(dir.path()), Board::new("test")).unwrap();
+        journal.serving().await;
+        keep(&journal, "a").await;
+        let received = |source: &str, chips: &[&str]| {
+            let stamp = "2026-03-06T20:27:47.350".parse().unwrap();
+            let frame = |chip: &&str| Framed { frame: Frame::Read(ChipRead::new(*chip, stamp)), raw: Box::default() };
+            Received { source: source.into(), at: Timestamp::UNIX_EPOCH, frames: chips.iter().map(frame).collect() }
+        };
+        let together = vec![received("a", &["1", "2"]), received("b", &["3"]), received("a", &["4"])];
+        let kept = journal.append_all(together).await.unwrap().get();
+        assert_eq!((kept.first, kept.last), (Seq(2), Seq(5)));
+        let (waiting, _) = journal.reads_after(1);
+        let found: Vec<_> = waiting.iter().map(|waiting| (&*waiting.read.decoder, &*waiting.read.chip)).collect();
+        assert_eq!(found, [("a", "1"), ("a", "2"), ("b", "3"), ("a", "4")]);
+        let nothing = journal.append_all(Vec::new()).await.unwrap().get();
+        assert_eq!(nothing.last, Seq(5), "nothing to keep is answered with what is durable");
+        journal.close().await;
     }
 
     #[tokio::test]

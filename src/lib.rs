@@ -119,8 +119,8 @@ pub mod testing {
     }
     pub mod journal {
         pub use crate::journal::{
-            Batch, Group, Journal, JournalConfig, OpenError, Pending, PendingRead, Settled, Unsettled, UploadEvent,
-            UploadItem, log_dir, unsettled,
+            Batch, Group, Journal, JournalConfig, OpenError, Pending, PendingRead, Received, Settled, Unsettled,
+            UploadEvent, UploadItem, log_dir, unsettled,
         };
         pub mod owed {
             pub use crate::journal::owed::SinkReader;

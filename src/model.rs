@@ -4,6 +4,7 @@
 pub(crate) mod chip;
 pub(crate) mod clock;
 pub(crate) mod correction;
+pub(crate) mod digits;
 pub(crate) mod escape;
 pub(crate) mod retry;
 pub(crate) mod shown;

@@ -85,7 +85,9 @@ impl Ipico {
     pub fn parse(&mut self, bytes: &[u8]) -> Vec<Framed> {
         self.protocol.feed(bytes, &mut self.output);
         let frame = |item| if let Item::Frame(framed) = item { Some(framed) } else { None };
-        self.output.items.drain(..).filter_map(frame).collect()
+        let mut frames = Vec::with_capacity(self.output.items.len()); // as the link does
+        frames.extend(self.output.items.drain(..).filter_map(frame));
+        frames
     }
 }
 

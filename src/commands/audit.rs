@@ -171,7 +171,8 @@ async fn send_again_here(
         upload: config.upload,
     };
     // This is never called, because no read becomes a passing here.
-    let fields = |read: &PendingRead| Some(Fields { time_ms: 0, bib: read.chip.clone(), chip: read.chip.clone() });
+    let fields =
+        |read: &PendingRead| Some(Fields { time_ms: 0, bib: (&*read.chip).into(), chip: (&*read.chip).into() });
     let running = uplink::run_tied(uplink, client.clone(), journal.clone(), board, fields, ties, stop.clone());
     let running = tokio::spawn(running);
     let done = repair_here(subject, client, &journal, &resends).await;

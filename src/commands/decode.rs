@@ -415,7 +415,7 @@ impl What {
             None => (None, None, None),
         };
         Self {
-            chip: Some(read.chip),
+            chip: Some((&*read.chip).into()),
             seq: number.or(read.seq),
             antenna: read.antenna,
             hits: read.hits,

@@ -20,15 +20,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::failure::Failure;
-use crate::decoders::Framed;
-use crate::journal::{Journal, JournalConfig, JournalError, Kept, OpenError};
+use crate::journal::{Journal, JournalConfig, JournalError, Kept, OpenError, Received};
 use crate::link::ReadStore;
 use crate::model::chip::{ChipRead, StoredRanges};
 use crate::status::{Board, ProblemCode};
@@ -65,8 +63,8 @@ impl Home {
 }
 
 impl ReadStore for Home {
-    async fn append(&self, source: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
-        ReadStore::append(&self.opened().await, source, received, frames).await
+    async fn append(&self, received: Vec<Received>) -> Result<Kept, JournalError> {
+        ReadStore::append(&self.opened().await, received).await
     }
 
     async fn stored_ranges(&self, decoder: &str) -> StoredRanges {

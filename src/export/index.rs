@@ -567,7 +567,7 @@ impl Making<'_> {
             Body::Upload(event) => block.upload(event),
             Body::Clock(step) => steps.push((entry.seq, *step)),
             Body::Correct(correction) => {
-                segment.corrections.push((entry.seq, entry.subject.clone(), correction.clone()));
+                segment.corrections.push((entry.seq, (&*entry.subject).into(), correction.clone()));
             }
             Body::Settled(_) | Body::Cleared(_) | Body::Note(_) => {}
         }

@@ -1,5 +1,6 @@
 //! Putting entries into the log: each call returns when its entries would survive a power cut.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::entry::Body;
 use super::shared::{AppendRequest, Draft, RIDERS_MAX};
-use super::terms::{JournalError, Kept};
+use super::terms::{JournalError, Kept, Received};
 use super::upload::{Settled, UploadEvent};
 use super::{Durable, Journal};
 use crate::decoders::{Frame, Framed};
@@ -20,7 +21,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(1);
 impl Journal {
     pub(super) async fn write(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
         let (reply, answer) = oneshot::channel();
-        let request = AppendRequest { drafts, reply, settle: false };
+        let request = AppendRequest { received: Vec::new(), drafts, reply, settle: false };
         self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?
     }
@@ -51,7 +52,7 @@ impl Journal {
         }
     }
 
-    fn ride(&self, subject: Box<str>, body: Body) {
+    fn ride(&self, subject: Arc<str>, body: Body) {
         let crowded = {
             let mut core = self.shared.lock();
             core.riders.push((subject, self.shared.board.now(), body, Box::default()));
@@ -72,7 +73,7 @@ impl Journal {
             return Ok(());
         }
         let (reply, answer) = oneshot::channel();
-        let request = AppendRequest { drafts: Vec::new(), reply, settle: true };
+        let request = AppendRequest { received: Vec::new(), drafts: Vec::new(), reply, settle: true };
         self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?.map(|_| ())
     }
@@ -83,34 +84,31 @@ impl Journal {
         let _ = tokio::time::timeout(SETTLE_MAX, self.settle()).await;
     }
 
-    /// Keeps frames of one decoder or source (at least one frame, and no [`Frame::Info`]) and
-    /// returns when they would survive a power cut. While the disk is full this call waits, because
-    /// the writer tries again by itself.
+    /// Keeps frames of one decoder or source (none of them [`Frame::Info`]) and returns when they
+    /// would survive a power cut. While the disk is full this call waits, because the writer tries
+    /// again by itself.
     pub async fn append(
         &self,
         decoder: &str,
         received: Timestamp,
         frames: Vec<Framed>,
     ) -> Result<Durable<Kept>, JournalError> {
-        let drafts: Vec<Draft> = frames
-            .into_iter()
-            .filter_map(|Framed { frame, raw }| {
-                let body = match frame {
-                    Frame::Read(read) => Body::Read(read),
-                    Frame::Marker(marker) => Body::Marker(marker),
-                    Frame::Rejected(reason) => Body::Rejected(reason.to_string().into()),
-                    Frame::Cleared(cleared) => Body::Cleared(cleared),
-                    Frame::Info(_) => return None,
-                };
-                Some((decoder.into(), received, body, raw))
-            })
-            .collect();
-        if drafts.is_empty() {
+        self.append_all(vec![Received { source: decoder.into(), at: received, frames }]).await
+    }
+
+    /// Does the same for all that was received, as one request with consecutive numbers in this
+    /// order: the writer is woken once, and answers once.
+    pub async fn append_all(&self, received: Vec<Received>) -> Result<Durable<Kept>, JournalError> {
+        let kept = |framed: &Framed| !matches!(framed.frame, Frame::Info(_));
+        if !received.iter().flat_map(|received| &received.frames).any(kept) {
             // There is nothing to keep, so the number of the last durable entry is the true answer.
             let head = Seq(self.shared.lock().durable);
             return Ok(Durable(Kept { first: head, last: head }));
         }
-        self.write(drafts).await.map(Durable)
+        let (reply, answer) = oneshot::channel();
+        let request = AppendRequest { received, drafts: Vec::new(), reply, settle: false };
+        self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?.map(Durable)
     }
 
     /// Makes an upload event durable. The journal's state of the device follows it.

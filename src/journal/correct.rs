@@ -149,7 +149,7 @@ impl Journal {
         let wanted = |seq: u64, kind: &str, _: &str| kind == "read" && seqs.contains(&seq);
         while let Some(line) = entries.line_before(end, wanted)? {
             if let LogLine::Entry(entry) = line {
-                sources.insert(entry.seq, entry.subject);
+                sources.insert(entry.seq, (&*entry.subject).into());
             }
         }
         Ok(sources)

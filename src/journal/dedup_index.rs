@@ -59,7 +59,6 @@ use super::entry::{Body, Entry};
 use super::failpoint;
 use super::log::LogPlace;
 use super::paths::make_dir;
-use super::state::stamp_ms;
 use super::undated::{self, Which};
 use crate::model::chip::{ChipRead, Stamp};
 use crate::model::clock::Zones;
@@ -101,6 +100,8 @@ pub(super) struct DedupIndex {
     index_reads: u64,
     /// The runs, oldest first.
     runs: Vec<Arc<Run>>,
+    /// The stamps of all runs together: those of a live read are outside, so that no run is asked.
+    in_runs: Spans,
     /// Full parts that are not on the disk yet, oldest first.
     parts: VecDeque<Arc<Part>>,
     fresh: Part,
@@ -135,7 +136,7 @@ struct Part {
 
 /// A key is already spread evenly, so it is its own hash.
 #[derive(Clone, Default)]
-struct AsItIs(u64);
+pub(super) struct AsItIs(u64);
 
 impl Hasher for AsItIs {
     fn finish(&self) -> u64 {
@@ -169,8 +170,19 @@ struct Clue {
     ms: i64,
 }
 
+/// What the index says about an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Recognised {
+    /// It is a read that the index knows already.
+    pub known: bool,
+    /// Which read it is, if it is one.
+    pub which: Option<Which>,
+}
+
 /// The names of a read.
 struct Clues {
+    /// What they were made of.
+    which: Which,
     /// It is kept under these.
     own: [Option<Clue>; 2],
     /// It is known by the first of `own`, and by these.
@@ -183,10 +195,9 @@ impl Clues {
     fn of(entry: &Entry, read: &ChipRead, zones: &Zones) -> Self {
         let subject = &*entry.subject;
         let decoder = fnv(source::decoder(subject).as_bytes());
-        let clue = |identity: u64, kind: u64, stamp: Stamp| Clue {
-            key: spread(identity ^ spread(decoder)),
-            span: spread(decoder ^ kind),
-            ms: stamp_ms(stamp),
+        let clues = |kind: u64, stamp: Stamp| {
+            let (span, ms) = (spread(decoder ^ kind), stamp_ms(stamp));
+            move |identity: u64| Clue { key: spread(identity ^ spread(decoder)), span, ms }
         };
         let kind = match read.stamp {
             Stamp::Local(_) => 1,
@@ -194,21 +205,39 @@ impl Clues {
             Stamp::Utc(_) => 3,
             Stamp::Uptime(_) => 4,
         };
-        let named = match undated::which(read, subject, entry.time, zones) {
+        let which = undated::which(read, subject, entry.time, zones);
+        let named = match which {
             Which::Ever(identities) => Some((identities, kind, read.stamp)),
             Which::Day(identities, at) => Some((identities, 5, Stamp::Local(at))),
             Which::NoDay | Which::Life => None,
         };
-        let placed = undated::is_placed(read).then(|| clue(read.identity(), kind, read.stamp));
-        let Some((identities, day_kind, at)) = named else { return Self { own: [None; 2], others: [None; 2], placed } };
-        let here = |identity| clue(identity, day_kind, at);
+        let placed = undated::is_placed(read).then(|| clues(kind, read.stamp)(read.identity()));
+        let Some((identities, day_kind, at)) = named else {
+            return Self { which, own: [None; 2], others: [None; 2], placed };
+        };
+        let here = clues(day_kind, at);
         Self {
+            which,
             own: [Some(here(identities.own.0)), identities.own.1.map(here)],
-            others: [
-                Some(here(identities.other)),
-                undated::as_dated(read).map(|identity| clue(identity, kind, read.stamp)),
-            ],
+            others: [Some(here(identities.other)), undated::as_dated(read).map(clues(kind, read.stamp))],
             placed,
+        }
+    }
+}
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Decoder time in milliseconds, as it is stamped. Only differences between two results have a
+/// meaning.
+fn stamp_ms(stamp: Stamp) -> i64 {
+    let in_utc = |local| jiff::tz::TimeZone::UTC.to_timestamp(local).map_or(0, jiff::Timestamp::as_millisecond);
+    match stamp {
+        Stamp::Utc(instant) => instant.as_millisecond(),
+        Stamp::Local(local) => in_utc(local),
+        Stamp::Uptime(ms) => i64::try_from(ms).unwrap_or(i64::MAX),
+        Stamp::TimeOfDay { time, day } => {
+            let of_day = in_utc(jiff::civil::date(1970, 1, 1).to_datetime(time));
+            i64::from(day.unwrap_or(0)) * DAY_MS + of_day
         }
     }
 }
@@ -269,7 +298,15 @@ impl DedupIndex {
         let fresh = Part { from: through + 1, through, place, ..Part::default() };
         let identity = identity.to_owned();
         let runs = believed;
-        Self { dir, identity, run_reads, index_reads, runs, fresh, through, ..Self::default() }
+        let mut index = Self { dir, identity, run_reads, index_reads, runs, fresh, through, ..Self::default() };
+        index.note_spans();
+        index
+    }
+
+    /// To be called when the runs have changed.
+    fn note_spans(&mut self) {
+        self.in_runs = Spans::default();
+        self.runs.iter().for_each(|run| self.in_runs.merge(&run.spans));
     }
 
     /// The last entry that the index contains, and the place in the log behind that entry.
@@ -279,12 +316,12 @@ impl DedupIndex {
 
     /// Records an entry, in the order of the log, and returns whether it is a duplicate of an
     /// earlier read. An entry that is recorded already is only looked up.
-    pub(super) fn take(&mut self, entry: &Entry) -> bool {
-        let mut known = false;
+    pub(super) fn take(&mut self, entry: &Entry) -> Recognised {
+        let mut found = Recognised::default();
         if let Body::Read(read) = &entry.body {
             let clues = Clues::of(entry, read, &self.zones);
-            let own_known;
-            (known, own_known) = self.look_up(entry, read, &clues);
+            let (known, own_known) = self.look_up(entry, read, &clues);
+            found = Recognised { known, which: Some(clues.which) };
             if entry.seq > self.through {
                 let own = clues.own.into_iter().flatten().filter(|_| !own_known);
                 for clue in own.chain(clues.placed) {
@@ -294,7 +331,7 @@ impl DedupIndex {
             }
         }
         self.through = self.through.max(entry.seq);
-        known
+        found
     }
 
     /// Whether an entry that is not recorded yet is a duplicate of a recorded read.
@@ -315,12 +352,11 @@ impl DedupIndex {
         (known, own_known)
     }
 
-    /// Records a group that ends at this place. Returns the numbers of its duplicates, in rising
-    /// order.
-    pub(super) fn take_all(&mut self, entries: &[Entry], place: LogPlace) -> Vec<u64> {
-        let duplicates = entries.iter().filter(|entry| self.take(entry)).map(|entry| entry.seq).collect();
+    /// Records a group that ends at this place. Returns what it says about each entry.
+    pub(super) fn take_all(&mut self, entries: &[Entry], place: LogPlace) -> Vec<Recognised> {
+        let found = entries.iter().map(|entry| self.take(entry)).collect();
         self.passed(place);
-        duplicates
+        found
     }
 
     /// Call this when the recorded entries end at this place in the log.
@@ -348,7 +384,8 @@ impl DedupIndex {
         let in_part = |part: &Part| part.reads.get(&clue.key).copied();
         let mut found = in_part(&self.fresh).or_else(|| self.parts.iter().find_map(|part| in_part(part)));
         let mut damaged = None;
-        for (at, run) in self.runs.iter().enumerate().rev() {
+        let asked = self.in_runs.may_hold(clue.span, clue.ms);
+        for (at, run) in self.runs.iter().enumerate().rev().filter(|_| asked) {
             if !run.spans.may_hold(clue.span, clue.ms) {
                 continue;
             }
@@ -363,6 +400,7 @@ impl DedupIndex {
         if let Some((at, why)) = damaged {
             // The next start makes it again from the log.
             let _ = disk::remove(&self.runs.remove(at).path);
+            self.note_spans();
             self.tear(&why);
         }
         found
@@ -453,6 +491,7 @@ impl DedupIndex {
             all -= oldest.reads();
             useless.push(oldest.path.clone());
         }
+        self.note_spans();
         useless
     }
 }

@@ -50,7 +50,7 @@ impl Driven {
         let shared = Arc::clone(&self.journal.shared);
         if !self.refused {
             let Ok(first) = self.requests.try_recv() else { return false };
-            if first.drafts.is_empty() && !first.settle {
+            if first.is_empty() {
                 self.writer.look(&shared);
                 return self.write();
             }

@@ -36,6 +36,8 @@
 //! * In `c` a text value begins with `'`, so that file `7` and file `'7` stay as the decoder sent
 //!   them.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::failpoint;
@@ -44,6 +46,7 @@ use crate::decoders::Cleared;
 use crate::model::chip::{Age, Caution, ChipRead, Label, Marker, Position, Seq, Sighting, Stamp};
 use crate::model::clock::Step;
 use crate::model::correction::Correction;
+use crate::model::digits;
 use crate::model::escape::{escape_into, unescape};
 
 /// The content of an entry.
@@ -77,7 +80,7 @@ pub struct Entry {
     /// Place in its group commit, from 0.
     pub in_group: u64,
     /// Decoder or source, device, or the code of a note.
-    pub subject: Box<str>,
+    pub subject: Arc<str>, // shared by the entries of a call: one allocation for all of them
     /// The time by the box's clock.
     pub time: Timestamp,
     /// The content.
@@ -116,17 +119,18 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
     };
     out.extend_from_slice(kind);
     push_text(out, &entry.subject);
-    push_display(out, &format_args!("{:.3}", entry.time));
+    digits::push_timestamp(out, entry.time);
+    out.push(b'\t');
     match &entry.body {
         Body::Read(read) => {
             push_text(out, &read.chip);
-            push_display(out, &read.stamp);
+            push_stamp(out, &read.stamp);
             push_read_fields(out, read);
         }
         Body::Marker(marker) => {
             push_text(out, &marker.kind);
             match marker.stamp {
-                Some(stamp) => push_display(out, &stamp),
+                Some(stamp) => push_stamp(out, &stamp),
                 None => out.push(b'\t'),
             }
             push_label(out, "reader", marker.reader.as_ref());
@@ -134,7 +138,7 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
             push_field(out, "loc", marker.location.as_deref());
             push_position(out, marker.position.as_ref());
             if let Some(through) = marker.through {
-                push_display_end(out, &format_args!("through={through};"));
+                push_field_number(out, "through", through);
             }
             out.push(b'\t');
         }
@@ -179,7 +183,9 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
 /// Ends the line that begins at `start`, by adding its checksum.
 pub(crate) fn seal(out: &mut Vec<u8>, start: usize) {
     let crc = crc32fast::hash(&out[start..]);
-    push_display_end(out, &format_args!("\t{crc:08x}\n"));
+    out.push(b'\t');
+    digits::push_hex(out, crc);
+    out.push(b'\n');
 }
 
 /// The text before the checksum of a whole line (without line end), or the reason why the line is
@@ -228,7 +234,7 @@ fn parse_content(text: &str) -> Option<Entry> {
     let seq = next()?.parse().ok()?;
     let in_group = next()?.parse().ok()?;
     let kind = next()?;
-    let subject = text_of(next()?)?;
+    let subject = text_of(next()?)?.into();
     let time = next()?.parse().ok()?;
     let (a, b, c) = (next()?, next()?, next()?);
     let raw = unescape(next()?).ok()?.into();
@@ -280,7 +286,7 @@ fn parse_marker(kind: &str, stamp: &str, fields: &str) -> Option<Marker> {
 
 fn push_position(out: &mut Vec<u8>, position: Option<&Position>) {
     if let Some(position) = position {
-        push_display_end(out, &format_args!("pos={};", position.number));
+        push_field_number(out, "pos", position.number);
         push_label(out, "file", position.file.as_ref());
         push_field(out, "unit", position.unit.as_deref());
     }
@@ -307,16 +313,16 @@ fn parse_position(fields: &str) -> Option<Option<Position>> {
 fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
     push_position(out, read.position.as_ref());
     if let Some(seq) = read.seq {
-        push_display_end(out, &format_args!("n={seq};"));
+        push_field_number(out, "n", seq);
     }
     push_label(out, "ant", read.antenna.as_ref());
     push_label(out, "reader", read.reader.as_ref());
     push_label(out, "device", read.device.as_ref());
     if let Some(hits) = read.hits {
-        push_display_end(out, &format_args!("hits={hits};"));
+        push_field_number(out, "hits", hits);
     }
     if let Some(rssi) = read.rssi {
-        push_display_end(out, &format_args!("rssi={rssi};"));
+        digits::push_display(out, format_args!("rssi={rssi};"));
     }
     push_field(out, "loc", read.location.as_deref());
     if read.replay {
@@ -326,18 +332,18 @@ fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
         out.extend_from_slice(b"held_back=1;");
     }
     if let Some((from, of)) = read.let_go.as_deref() {
-        push_display_end(out, &format_args!("let_go={from}-{of};"));
+        digits::push_display(out, format_args!("let_go={from}-{of};"));
     }
     if read.amid_stored {
         out.extend_from_slice(b"amid=1;");
     }
     if let Some(micros) = read.micros {
-        push_display_end(out, &format_args!("us={micros};"));
+        push_field_number(out, "us", micros);
     }
     // How it lies to the greeting means nothing any more once the connection is over: the link
     // turned it round.
     if let Some(Age::BeforeReceipt(ms)) = read.age.as_deref() {
-        push_display_end(out, &format_args!("ago={ms};"));
+        digits::push_display(out, format_args!("ago={ms};"));
     }
     push_field(out, "seen", read.seen.map(Sighting::word));
     push_field(out, "caution", read.caution.map(Caution::word));
@@ -413,9 +419,10 @@ fn push_field(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
 fn push_label(out: &mut Vec<u8>, name: &str, label: Option<&Label>) {
     match label {
         None => {}
-        Some(Label::Number(number)) => push_display_end(out, &format_args!("{name}={number};")),
+        Some(Label::Number(number)) => push_field_number(out, name, *number),
         Some(Label::Text(text)) => {
-            push_display_end(out, &format_args!("{name}='"));
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"='");
             push_field_text(out, text);
         }
     }
@@ -432,17 +439,21 @@ fn push_field_text(out: &mut Vec<u8>, text: &str) {
     out.push(b';');
 }
 
+fn push_field_number(out: &mut Vec<u8>, name: &str, number: impl Into<u64>) {
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'=');
+    digits::push_number(out, number.into());
+    out.push(b';');
+}
+
 fn push_number(out: &mut Vec<u8>, number: u64) {
-    push_display(out, &number);
+    digits::push_number(out, number);
+    out.push(b'\t');
 }
 
-fn push_display(out: &mut Vec<u8>, value: &impl std::fmt::Display) {
-    push_display_end(out, &format_args!("{value}\t"));
-}
-
-fn push_display_end(out: &mut Vec<u8>, value: &impl std::fmt::Display) {
-    use std::io::Write;
-    let _ = write!(out, "{value}"); // writing to a Vec cannot fail
+fn push_stamp(out: &mut Vec<u8>, stamp: &Stamp) {
+    stamp.push_to(out);
+    out.push(b'\t');
 }
 
 #[cfg(test)]

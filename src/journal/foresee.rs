@@ -6,13 +6,14 @@
 //! after that.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use super::dead::{LifeOfUptime, SeenAt};
 use super::dedup_index::DedupIndex;
 use super::entry::{Body, Entry};
 use super::offer::{Numbered, Offer};
 use super::shared::Shared;
-use super::state::{DecoderFold, ReadVerdict, Rules, State, pending_read};
+use super::state::{DecoderFold, ReadVerdict, Rules, State, Waiting, pending_read};
 use super::undated::{self, Which};
 use super::upload::{Pending, UploadEvent};
 use crate::model::chip::{ChipRead, Seq, Stamp};
@@ -72,7 +73,7 @@ pub(super) fn foresee(
         match &entry.body {
             // The day of the read may follow from another entry.
             Body::Read(read) if unset && clock::is_undated(&read.stamp) => return None,
-            Body::Read(read) if sources.contains(&entry.subject) => {
+            Body::Read(read) if sources.iter().any(|source| **source == *entry.subject) => {
                 pending.through = Seq(entry.seq);
                 match group.decide(entry, read)? {
                     Foreseen::Passing => pending.reads.push(pending_read(entry, read)),
@@ -105,7 +106,8 @@ impl State {
         let Body::Upload(UploadEvent::Batch(batch)) = &entry.body else { return true };
         let own = self.tail.iter().rev().take_while(|waiting| waiting.read.seq.0 >= entry.seq - entry.in_group);
         let covered = own.filter(|waiting| waiting.read.seq <= batch.through);
-        covered.filter(|waiting| batch.decoders.contains(&waiting.read.decoder)).all(|waiting| {
+        let mine = |waiting: &&Waiting| batch.decoders.iter().any(|decoder| **decoder == *waiting.read.decoder);
+        covered.filter(mine).all(|waiting| {
             let seq = waiting.read.seq;
             match waiting.verdict {
                 ReadVerdict::Passing => batch.items.iter().any(|item| item.seq == seq),
@@ -152,7 +154,7 @@ struct Group<'a> {
     /// Identities of the reads so far.
     identities: HashSet<u64>,
     /// Sources and chips of the passings so far.
-    chips: HashSet<(Box<str>, Box<str>)>,
+    chips: HashSet<(Arc<str>, Arc<str>)>,
 }
 
 impl<'a> Group<'a> {
@@ -175,7 +177,7 @@ impl<'a> Group<'a> {
         if self.rules.dead_time_ms == 0 {
             return Some(Foreseen::Passing);
         }
-        if !self.chips.insert((source.into(), read.chip.clone())) {
+        if !self.chips.insert((Arc::clone(&entry.subject), Arc::clone(&read.chip))) {
             return None; // it depends on a read of this group
         }
         let seen = SeenAt::of(entry.seq, source, read, received, &self.rules.zones);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::dedup_index::Recognised;
 use super::entry::Body;
 use super::log::{LogLine, LogPlace, LogReader, begins_with_state, segments};
 use super::state::{Rules, State};
@@ -33,7 +34,7 @@ pub fn unsettled(data_dir: &Path) -> io::Result<BTreeMap<Box<str>, Unsettled>> {
             LogLine::State(json) if state.is_none() => state = serde_json::from_str(&json).ok(),
             // Only uploads are applied, because the waiting reads would fill the memory.
             LogLine::Entry(entry) if matches!(entry.body, Body::Upload(_)) => {
-                state.get_or_insert_default().apply(&entry, &Rules::default(), false);
+                state.get_or_insert_default().apply(&entry, &Rules::default(), Recognised::default());
             }
             LogLine::State(_) | LogLine::Entry(_) | LogLine::Bad { .. } => {}
         }

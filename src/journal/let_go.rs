@@ -121,8 +121,10 @@ impl Journal {
             through: Some(through),
         };
         let now = self.shared.board.now();
-        let said: Vec<Draft> =
-            sources.into_iter().map(|source| (source, now, Body::Marker(marker("by hand")), Box::default())).collect();
+        let said: Vec<Draft> = sources
+            .into_iter()
+            .map(|source| (source.into(), now, Body::Marker(marker("by hand")), Box::default()))
+            .collect();
         if !said.is_empty() {
             self.write(said).await?;
         }
@@ -154,16 +156,16 @@ impl<F: Fn(&ChipRead) -> bool> Reading<F> {
 
     fn entry(&mut self, entry: Entry) -> Option<Draft> {
         let Entry { seq, subject, time, body: Body::Read(read), raw, .. } = entry else { return None };
-        let held = self.held.get(&subject)?;
+        let held = self.held.get(&*subject)?;
         if !read.held_back || !held.has(seq) {
             return None;
         }
         if !(self.which)(&read) {
-            self.begins.insert(subject, seq + 1);
+            self.begins.insert((&*subject).into(), seq + 1);
             return None;
         }
         let range = held.ranges.range(..=seq).next_back().map_or(seq, |(first, _)| *first);
-        let from = self.begins.insert(subject.clone(), seq + 1).unwrap_or(range).max(range);
+        let from = self.begins.insert((&*subject).into(), seq + 1).unwrap_or(range).max(range);
         let received = clock::corrected(&self.steps, seq, time);
         let read = ChipRead { held_back: false, let_go: Some(Box::new((Seq(from), Seq(seq)))), ..read };
         Some((subject, received, Body::Read(read), raw))

@@ -48,7 +48,7 @@ impl SinkReader {
     /// began to read. A read that is held back says so, and comes again when it is released.
     pub fn owes(&self, entry: &Entry) -> bool {
         matches!(entry.body, Body::Read(_) | Body::Marker(_))
-            && self.began.get(&entry.subject).is_none_or(|settled| entry.seq > *settled)
+            && self.began.get(&*entry.subject).is_none_or(|settled| entry.seq > *settled)
     }
 
     /// Like [`SinkReader::settle`], for all sources: all that the sink owes, up to this entry, is

@@ -39,8 +39,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::disk::{sync, sync_dir};
-use super::failpoint;
 use super::state::{State, Waiting};
+use super::{PendingRead, failpoint};
 
 mod block;
 mod commit;
@@ -350,12 +350,19 @@ fn count_waiting(reads: &[Waiting], state: &State) -> u64 {
     reads.iter().filter(|waiting| state.is_waiting(&waiting.read)).count() as u64
 }
 
+fn note(last: &mut BTreeMap<Box<str>, u64>, read: &PendingRead) {
+    match last.get_mut(&*read.decoder) {
+        Some(last) => *last = read.seq.0,
+        None => {
+            last.insert((&*read.decoder).into(), read.seq.0);
+        }
+    }
+}
+
 fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
     // Readers hold clones of the old value only for one short use. They read only the blocks.
     let mut last = span.last.clone();
-    for waiting in reads {
-        last.insert(waiting.read.decoder.clone(), waiting.read.seq.0);
-    }
+    reads.iter().for_each(|waiting| note(&mut last, &waiting.read));
     if last != span.last {
         *span = Arc::new(span.again(last));
     }
@@ -536,9 +543,7 @@ impl Span {
             }
             blocks += 1;
             found += count_waiting(&reads, state);
-            for waiting in reads {
-                self.last.insert(waiting.read.decoder, waiting.read.seq.0);
-            }
+            reads.iter().for_each(|waiting| note(&mut self.last, &waiting.read));
         }
         if self.load_head()?.is_none_or(|head| head.blocks != blocks) {
             return Err(Broken::Corrupt("blocks of reads are missing".into()));

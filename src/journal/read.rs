@@ -87,7 +87,7 @@ impl Journal {
         };
         span.through = Seq(after);
         let mine = |waiting: &Waiting| {
-            let at = decoders.iter().position(|decoder| *decoder == waiting.read.decoder)?;
+            let at = decoders.iter().position(|decoder| **decoder == *waiting.read.decoder)?;
             (waiting.read.seq.0 > cursors[at]).then_some(())
         };
         loop {

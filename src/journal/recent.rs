@@ -55,13 +55,13 @@ impl Recent {
 
     /// Puts in a group that is durable, whose lines have this many bytes and end at `place`. For
     /// the writer.
-    pub(super) fn put(&self, entries: Vec<Entry>, lines: usize, place: LogPlace) {
+    pub(super) fn put(&self, entries: &mut Vec<Entry>, lines: usize, place: LogPlace) {
         if self.lock().readers == 0 {
             return;
         }
         // What an entry owns is about as long as its line.
         let bytes = lines + entries.len() * size_of::<Entry>();
-        let group: Arc<[Entry]> = entries.into();
+        let group: Arc<[Entry]> = entries.drain(..).collect();
         let mut dropped = Vec::new(); // after the lock
         let mut held = self.lock();
         if held.readers > 0 {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::dedup_index::DedupIndex;
+use super::dedup_index::{DedupIndex, Recognised};
 use super::entry::{Body, Entry};
 use super::log::LogPlace;
 use super::mark::WrittenMark;
@@ -19,18 +19,19 @@ use super::recent::Recent;
 use super::reserve;
 use super::sink::Sinks;
 use super::state::{Rules, State, TAIL_MAX, WAITED, Waiting};
-use super::terms::{JournalConfig, JournalError, Kept};
+use super::terms::{JournalConfig, JournalError, Kept, Received};
 use super::upload::UploadEvent;
 use crate::model::chip::Seq;
 use crate::status::{Board, ReadCounts};
 
 /// An entry that has no number yet: subject, time, content, raw bytes.
-pub(super) type Draft = (Box<str>, Timestamp, Body, Box<[u8]>);
+pub(super) type Draft = (Arc<str>, Timestamp, Body, Box<[u8]>);
 
 /// A request of a caller to the writer.
 pub(super) struct AppendRequest {
-    /// Entries to be kept together, with consecutive numbers. Empty: the writer only checks its
-    /// segment.
+    /// What was received, to be kept together, with consecutive numbers.
+    pub received: Vec<Received>,
+    /// Other entries, to be kept behind that in the same way.
     pub drafts: Vec<Draft>,
     /// Receives the numbers when they are durable.
     pub reply: oneshot::Sender<Result<Kept, JournalError>>,
@@ -40,9 +41,14 @@ pub(super) struct AppendRequest {
 }
 
 impl AppendRequest {
+    /// Whether nothing is to be written, so that the writer only checks its segment.
+    pub(super) fn is_empty(&self) -> bool {
+        self.received.is_empty() && self.drafts.is_empty() && !self.settle
+    }
+
     /// A request that nobody waits for.
     pub(super) fn unheard(drafts: Vec<Draft>) -> Self {
-        Self { drafts, reply: oneshot::channel().0, settle: false }
+        Self { received: Vec::new(), drafts, reply: oneshot::channel().0, settle: false }
     }
 }
 
@@ -252,7 +258,7 @@ impl Shared {
     /// Looks up which of these entries, durable and in the order of the log, are duplicates. It
     /// reads files, so it must not be called with the lock of `core`. `None`: the index does not
     /// follow the log now.
-    pub(super) fn duplicates(&self, entries: &[Entry], place: LogPlace) -> Option<Vec<u64>> {
+    pub(super) fn look_up(&self, entries: &[Entry], place: LogPlace) -> Option<Vec<Recognised>> {
         let mut known = self.known();
         known.live.then(|| known.take_all(entries, place))
     }
@@ -298,9 +304,9 @@ impl Shared {
         Rules { dead_time_ms, zones: self.config.zones.clone() }
     }
 
-    /// Applies durable entries. The writer calls this, in the order of the log. `duplicates`: see
-    /// [`Shared::duplicates`].
-    pub(super) fn follow(&self, core: &mut Core, entries: &[Entry], place: LogPlace, duplicates: Option<Vec<u64>>) {
+    /// Applies durable entries. The writer calls this, in the order of the log. `found`: see
+    /// [`Shared::look_up`].
+    pub(super) fn follow(&self, core: &mut Core, entries: &[Entry], place: LogPlace, found: Option<Vec<Recognised>>) {
         let rules = self.rules();
         if let Some(last) = entries.last() {
             core.durable = last.seq;
@@ -309,13 +315,13 @@ impl Shared {
         if core.serving {
             // `None`: the queue began to serve between the look-up and this call, which happens
             // once in a start.
-            let duplicates = duplicates.unwrap_or_else(|| self.known().take_all(entries, place));
-            for entry in entries {
+            let found = found.unwrap_or_else(|| self.known().take_all(entries, place));
+            for (entry, found) in entries.iter().zip(found) {
                 debug_assert!(
                     core.state.agrees(entry),
                     "the batch of a group is not what the fold decides: {entries:?}"
                 );
-                core.state.apply(entry, &rules, duplicates.binary_search(&entry.seq).is_ok());
+                core.state.apply(entry, &rules, found);
             }
             core.state.place = place;
             core.look_who_waits(Some(entries));

@@ -21,10 +21,13 @@
 //! to the queue (beyond [`TAIL_MAX`], the journal makes the writer wait).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::dead::{DeadTime, LifeOfUptime, SeenAt};
+use super::dedup_index::{AsItIs, Recognised};
 use super::entry::{Body, Entry};
 use super::failpoint;
 use super::held_back::HeldBack;
@@ -95,7 +98,7 @@ pub(super) struct Rules {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Undecided {
     source: Box<str>,
-    chip: Box<str>,
+    chip: Arc<str>,
     seen: SeenAt,
 }
 
@@ -256,8 +259,8 @@ pub(super) struct Counts {
 }
 
 impl State {
-    /// Applies one entry. `known`: the entry is a read that the dedup index knows already.
-    pub(super) fn apply(&mut self, entry: &Entry, rules: &Rules, known: bool) {
+    /// Applies one entry. `found`: what the dedup index says about it.
+    pub(super) fn apply(&mut self, entry: &Entry, rules: &Rules, found: Recognised) {
         if entry.seq <= self.followed {
             return;
         }
@@ -270,11 +273,11 @@ impl State {
         }
         self.end_waiting(entry, rules);
         match &entry.body {
-            Body::Read(read) => self.read(entry, read, rules, known),
+            Body::Read(read) => self.read(entry, read, rules, found),
             Body::Upload(event) => self.upload(entry.seq, event),
             Body::Settled(settled) => self.sink_settled(entry.seq, &entry.subject, settled),
             Body::Cleared(cleared) => {
-                if let Some(fold) = self.decoders.get_mut(&entry.subject) {
+                if let Some(fold) = self.decoders.get_mut(&*entry.subject) {
                     fold.held.forget(cleared.unit.as_deref(), cleared.file.as_ref());
                 }
             }
@@ -301,12 +304,12 @@ impl State {
     }
 
     fn decoder_mut(&mut self, decoder: &str, seq: u64) -> &mut DecoderFold {
-        if !self.decoders.contains_key(decoder) {
-            // This is the first entry of the decoder, so no earlier entry belongs to it.
-            let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
-            self.decoders.insert(decoder.into(), fresh);
+        if self.decoders.contains_key(decoder) {
+            return self.decoders.get_mut(decoder).expect("it is there");
         }
-        self.decoders.entry(decoder.into()).or_default()
+        // This is the first entry of the decoder, so no earlier entry belongs to it.
+        let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
+        self.decoders.entry(decoder.into()).or_insert(fresh)
     }
 
     fn clock(&mut self, seq: u64, step: Step, rules: &Rules) {
@@ -330,7 +333,7 @@ impl State {
         }
     }
 
-    fn read(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) {
+    fn read(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, found: Recognised) {
         let (seq, decoder, received) = (entry.seq, &*entry.subject, entry.time);
         // A read that is released repeats the entry that was held back, and nothing has waited for
         // it.
@@ -341,7 +344,7 @@ impl State {
         if let Some((_, of)) = read.let_go.as_deref() {
             self.corrections.let_go(decoder, of.0, seq);
         }
-        let again = is_new_entry && self.is_duplicate(entry, read, rules, known);
+        let again = is_new_entry && self.is_duplicate(entry, read, rules, found);
         let waits = is_new_entry && read.amid_stored && seq > self.waited_through;
         let fold = self.decoder_mut(decoder, seq);
         fold.heard = seq;
@@ -395,9 +398,10 @@ impl State {
     }
 
     /// Whether a read was kept before. After this call it counts as kept.
-    fn is_duplicate(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) -> bool {
+    fn is_duplicate(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, found: Recognised) -> bool {
         let (seq, source, received) = (entry.seq, &*entry.subject, entry.time);
-        let which = undated::which(read, source, received, &rules.zones);
+        let Recognised { known, which } = found;
+        let which = which.unwrap_or_else(|| undated::which(read, source, received, &rules.zones));
         let identities = match (which, read.stamp) {
             (Which::Ever(identities) | Which::Day(identities, _), _) => identities,
             (Which::Life, Stamp::Uptime(ms)) => {
@@ -688,7 +692,7 @@ impl State {
 
     /// Whether no batch covers this read yet.
     pub(super) fn is_waiting(&self, read: &PendingRead) -> bool {
-        self.decoders.get(&read.decoder).is_none_or(|fold| read.seq.0 > fold.cursor)
+        self.decoders.get(&*read.decoder).is_none_or(|fold| read.seq.0 > fold.cursor)
     }
 
     fn device_mut(&mut self, device: &str) -> &mut DeviceFold {
@@ -903,23 +907,6 @@ pub(super) fn pending_read(entry: &Entry, read: &ChipRead) -> PendingRead {
     PendingRead { seq, decoder, received, chip, stamp, replay, corrected_ms: 0, zone: None }
 }
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-
-/// Decoder time in milliseconds, as it is stamped. Only differences between two results have a
-/// meaning.
-pub(super) fn stamp_ms(stamp: Stamp) -> i64 {
-    let in_utc = |local| jiff::tz::TimeZone::UTC.to_timestamp(local).map_or(0, jiff::Timestamp::as_millisecond);
-    match stamp {
-        Stamp::Utc(instant) => instant.as_millisecond(),
-        Stamp::Local(local) => in_utc(local),
-        Stamp::Uptime(ms) => i64::try_from(ms).unwrap_or(i64::MAX),
-        Stamp::TimeOfDay { time, day } => {
-            let of_day = in_utc(jiff::civil::date(1970, 1, 1).to_datetime(time));
-            i64::from(day.unwrap_or(0)) * DAY_MS + of_day
-        }
-    }
-}
-
 fn insert_range(ranges: &mut BTreeMap<u64, u64>, seq: u64) {
     match ranges.range_mut(..=seq).next_back() {
         Some((_, last)) if *last + 1 >= seq => *last = (*last).max(seq),
@@ -939,7 +926,7 @@ fn insert_range(ranges: &mut BTreeMap<u64, u64>, seq: u64) {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Recent {
     order: VecDeque<u64>,
-    known: HashSet<u64>,
+    known: HashSet<u64, BuildHasherDefault<AsItIs>>,
     /// How many identities were ever added: the place of the newest one.
     pub added: u64,
 }

@@ -2,8 +2,12 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use crate::decoders::Framed;
 use crate::model::chip::Seq;
 use crate::model::clock::Zones;
 
@@ -14,6 +18,18 @@ pub struct Kept {
     pub first: Seq,
     /// Sequence number of the last frame kept. The frames of one call have consecutive numbers.
     pub last: Seq,
+}
+
+/// Frames of one decoder or source ([`crate::model::source`]) that were received at the same time, at
+/// least one and none of them [`Frame::Info`](crate::decoders::Frame::Info).
+#[derive(Debug)]
+pub struct Received {
+    /// The decoder or source.
+    pub source: Arc<str>,
+    /// When they were received, by the box's clock.
+    pub at: Timestamp,
+    /// The frames, in order.
+    pub frames: Vec<Framed>,
 }
 
 /// Where and how the journal keeps reads.

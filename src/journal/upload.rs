@@ -3,6 +3,8 @@
 //! An [`UploadEvent`] is a line of the log. Its JSON is part of the log's format, so fields may be
 //! added, but no field may be changed.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -359,11 +361,11 @@ pub struct PendingRead {
     /// Sequence number in the journal.
     pub seq: Seq,
     /// The decoder or source that sent it.
-    pub decoder: Box<str>,
+    pub decoder: Arc<str>,
     /// Receive time by the box's clock, corrected by steps of that clock that were seen later.
     pub received: Timestamp,
     /// Chip code as the decoder sent it.
-    pub chip: Box<str>,
+    pub chip: Arc<str>,
     /// The decoder's stamp.
     pub stamp: Stamp,
     /// The decoder said that it stored the read and sends it late.

@@ -29,17 +29,16 @@
 //!   lose their order of arrival.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use super::flood::{Flood, MANY, Rate};
 use super::store::ReadStore;
 use crate::decoders::{Frame, Framed, Reject};
-use crate::journal::{JournalError, Kept};
+use crate::journal::{JournalError, Received};
 use crate::model::chip::Marker;
 use crate::model::source;
 use crate::status::{Board, LastRead, ProblemCode, RECENT_READS, RecentRead};
@@ -51,6 +50,9 @@ const FRAME_COST: usize = 512;
 /// own time of receipt. At one device flush of 8 ms for each group this allows 3,750 separate reads
 /// a second.
 const GROUP: usize = 30;
+
+/// Frames after which no further chunk is handed over with them: the journal would cut such a group.
+const GROUP_FRAMES: usize = 4096;
 
 /// Raw bytes that are kept of a rejected frame.
 const REJECT_RAW: usize = 1024;
@@ -67,9 +69,9 @@ struct Chunk {
 
 /// See the head of this file.
 pub(super) struct ReceiveBuffer {
-    decoder: String,
+    decoder: Arc<str>,
     /// Maps a location to its source.
-    sources: BTreeMap<Box<str>, Box<str>>,
+    sources: BTreeMap<Box<str>, Arc<str>>,
     resends: bool,
     limit: usize,
     stall: Duration,
@@ -127,8 +129,8 @@ impl ReceiveBuffer {
             totals: Totals::default(),
         };
         Self {
-            decoder: decoder.to_owned(),
-            sources: locations.map(|at| (at.as_ref().into(), source::name(decoder, at.as_ref()))).collect(),
+            decoder: decoder.into(),
+            sources: locations.map(|at| (at.as_ref().into(), source::name(decoder, at.as_ref()).into())).collect(),
             resends,
             limit,
             stall,
@@ -232,35 +234,46 @@ impl ReceiveBuffer {
             let chunks = group.len() as u64;
             let cost: usize = group.iter().map(|chunk| chunk.cost).sum();
             let frames: u64 = group.iter().map(|chunk| chunk.frames.len() as u64).sum();
-            // The parts are polled in order, so the journal sees the chunks in order. It commits
-            // them as one group.
-            let keeping = group.into_iter().flat_map(|chunk| self.by_source(chunk)).map(|part| async {
-                let shown = Shown::of(&part);
-                let kept = store.append(part.source, part.received, part.frames).await?;
-                Ok::<_, JournalError>((kept, shown))
-            });
-            let kept = match try_join_all(keeping).await {
+            let mut parts = Vec::new();
+            group.into_iter().for_each(|chunk| self.by_source(chunk, &mut parts));
+            // Where each part begins in the group.
+            let mut at = 0;
+            let shown: Vec<(u64, Shown<'_>)> = parts
+                .iter()
+                .map(|part| {
+                    let begins = at;
+                    at += part.received.frames.len() as u64;
+                    (begins, Shown::of(part))
+                })
+                .collect();
+            let kept = match store.append(parts.into_iter().map(|part| part.received).collect()).await {
                 Ok(kept) => kept,
                 Err(error) => return error,
             };
             self.settle(chunks, cost, frames);
-            self.show(kept);
+            self.show(shown.into_iter().map(|(begins, shown)| (kept.first.0 + begins, shown)).collect());
         }
     }
 
     /// Splits a chunk into parts of one source each, in the order of arrival. When the decoder
     /// counts from the start again, every source gets that record, because it is not known which
     /// source's reads were in that memory.
-    fn by_source(&self, chunk: Chunk) -> Vec<Part<'_>> {
-        let mut parts: Vec<Part<'_>> = Vec::new();
-        let received = chunk.received;
+    fn by_source<'a>(&'a self, chunk: Chunk, parts: &mut Vec<Part<'a>>) {
+        let chunk_begins = parts.len();
+        let part = |source: &Arc<str>, location, frames| {
+            let received = Received { source: Arc::clone(source), at: chunk.received, frames };
+            Part { location, received }
+        };
+        if self.sources.is_empty() {
+            return parts.push(part(&self.decoder, None, chunk.frames));
+        }
         for framed in chunk.frames {
             let location = match &framed.frame {
                 Frame::Read(read) => read.location.as_deref(),
                 Frame::Marker(marker) => marker.location.as_deref(),
                 Frame::Cleared(_) => {
                     for source in self.sources.values() {
-                        parts.push(Part { source, location: None, received, frames: vec![framed.clone()] });
+                        parts.push(part(source, None, vec![framed.clone()]));
                     }
                     None
                 }
@@ -268,20 +281,25 @@ impl ReceiveBuffer {
             };
             let routed = location.and_then(|location| self.sources.get_key_value(location));
             let (location, source) =
-                routed.map_or((None, &*self.decoder), |(location, source)| (Some(&**location), source));
-            match parts.last_mut().filter(|part| part.source == source) {
-                Some(part) => part.frames.push(framed),
-                None => parts.push(Part { source, location, received, frames: vec![framed] }),
+                routed.map_or((None, &self.decoder), |(location, source)| (Some(&**location), source));
+            match parts[chunk_begins..].last_mut().filter(|part| Arc::ptr_eq(&part.received.source, source)) {
+                Some(part) => part.received.frames.push(framed),
+                None => parts.push(part(source, location, vec![framed])),
             }
         }
-        parts
     }
 
     async fn group(&self) -> Vec<Chunk> {
         loop {
             {
                 let mut queue = self.lock();
-                let count = queue.chunks.len().min(GROUP);
+                let mut frames = 0;
+                let has_room = |chunk: &&Chunk| {
+                    let fits = frames < GROUP_FRAMES;
+                    frames += chunk.frames.len();
+                    fits
+                };
+                let count = queue.chunks.iter().take(GROUP).take_while(has_room).count();
                 if count > 0 {
                     queue.moved = Instant::now();
                     return queue.chunks.drain(..count).collect();
@@ -306,7 +324,8 @@ impl ReceiveBuffer {
     }
 
     /// Shows on the board what is durable.
-    fn show(&self, kept: Vec<(Kept, Shown<'_>)>) {
+    /// `kept`: each part, with the number of its first entry.
+    fn show(&self, kept: Vec<(u64, Shown<'_>)>) {
         let (totals, buffered) = {
             let queue = self.lock();
             (queue.totals, queue.frames)
@@ -335,8 +354,8 @@ impl ReceiveBuffer {
                 status.last_read = last;
             }
         });
-        let recent = kept.into_iter().flat_map(|(kept, shown)| {
-            shown.recent.into_iter().map(move |(at, read)| RecentRead { seq: kept.first.0 + at, ..read })
+        let recent = kept.into_iter().flat_map(|(first, shown)| {
+            shown.recent.into_iter().map(move |(at, read)| RecentRead { seq: first + at, ..read })
         });
         self.board.recent(recent);
     }
@@ -420,11 +439,9 @@ fn dropped(count: u64, received: Timestamp) -> Chunk {
 
 /// The frames of a chunk that belong to one source and arrived one after the other.
 struct Part<'a> {
-    source: &'a str,
     /// The location, if the source is a location.
     location: Option<&'a str>,
-    received: Timestamp,
-    frames: Vec<Framed>,
+    received: Received,
 }
 
 /// What the board will show of a part once it is durable. The frames themselves are moved to the
@@ -442,20 +459,21 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     fn of(part: &Part<'a>) -> Self {
         let mut shown = Self { location: part.location, reads: 0, live: false, markers: 0, recent: Vec::new() };
-        let reads = part.frames.iter().filter(|framed| matches!(framed.frame, Frame::Read(_))).count();
+        let Received { source, at: received, frames } = &part.received;
+        let reads = frames.iter().filter(|framed| matches!(framed.frame, Frame::Read(_))).count();
         let mut skip = reads.saturating_sub(RECENT_READS);
         shown.reads = reads as u64;
-        shown.live = part.frames.iter().any(|framed| matches!(&framed.frame, Frame::Read(read) if !read.replay));
-        for (at, framed) in (0..).zip(&part.frames) {
+        shown.live = frames.iter().any(|framed| matches!(&framed.frame, Frame::Read(read) if !read.replay));
+        for (at, framed) in (0..).zip(frames) {
             match &framed.frame {
                 Frame::Read(_) if skip > 0 => skip -= 1,
                 Frame::Read(read) => {
                     let recent = RecentRead {
                         seq: 0,
-                        decoder: part.source.to_owned(),
+                        decoder: source.to_string(),
                         chip: read.chip.to_string(),
                         decoder_time: read.stamp.to_string(),
-                        received: part.received,
+                        received: *received,
                         antenna: read.antenna.as_ref().map(ToString::to_string),
                         rssi: read.rssi,
                         hits: read.hits,

@@ -1,26 +1,16 @@
 //! What the link needs of the journal.
 
-use jiff::Timestamp;
-
-use crate::decoders::Framed;
-use crate::journal::{Durable, Journal, JournalError, Kept};
+use crate::journal::{Durable, Journal, JournalError, Kept, Received};
 use crate::model::chip::{ChipRead, StoredRanges};
 
 /// The part of the journal that the link needs.
 pub(crate) trait ReadStore: Clone + Send + Sync + 'static {
-    /// Keeps frames of one decoder or location ([`crate::model::source`]), none of them
-    /// [`crate::decoders::Frame::Info`]. It resolves when the frames would survive a power cut,
-    /// never before. While the disk is full it waits. The journal keeps the calls in the order in
-    /// which they are first polled.
+    /// Keeps what was received, with consecutive numbers in this order. It resolves when all of it
+    /// would survive a power cut, never before. While the disk is full it waits.
     ///
     /// # Errors
     /// The journal is gone and can keep nothing more.
-    fn append(
-        &self,
-        source: &str,
-        received: Timestamp,
-        frames: Vec<Framed>,
-    ) -> impl Future<Output = Result<Kept, JournalError>> + Send;
+    fn append(&self, received: Vec<Received>) -> impl Future<Output = Result<Kept, JournalError>> + Send;
 
     /// Which ranges of a decoder's memory the journal has stored, in whatever source. It may take
     /// as long as the journal's queue needs to open.
@@ -36,8 +26,8 @@ pub(crate) trait ReadStore: Clone + Send + Sync + 'static {
 }
 
 impl ReadStore for Journal {
-    async fn append(&self, source: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
-        Journal::append(self, source, received, frames).await.map(Durable::get)
+    async fn append(&self, received: Vec<Received>) -> Result<Kept, JournalError> {
+        self.append_all(received).await.map(Durable::get)
     }
 
     async fn stored_ranges(&self, decoder: &str) -> StoredRanges {

@@ -16,7 +16,7 @@ use tokio_serial::{SerialPort, SerialStream};
 use super::*;
 use crate::decoders::descriptor::only_linked;
 use crate::decoders::{Condition, Frame, Framed, Info, Missed, Output, Reject, Settings, Spec};
-use crate::journal::{JournalError, Kept};
+use crate::journal::{JournalError, Kept, Received};
 use crate::model::chip::{Age, ChipRead, Position, Seq, Stamp};
 use crate::status::{DecoderStatus, Problem};
 use jiff::Timestamp;
@@ -174,20 +174,16 @@ impl Shelf {
 }
 
 impl ReadStore for Shelf {
-    async fn append(&self, source: &str, _: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
+    async fn append(&self, received: Vec<Received>) -> Result<Kept, JournalError> {
         self.0.asked.send_modify(|asked| *asked += 1);
-        let _ = self.0.shut.subscribe().wait_for(|shut| *shut != source).await;
-        let _ = self.0.open.subscribe().wait_for(|open| *open).await;
-        if self.0.burnt {
-            return Err(JournalError::Closed);
+        let shut = *self.0.shut.borrow();
+        let (waiting, received): (Vec<_>, Vec<_>) = received.into_iter().partition(|part| *part.source == *shut);
+        let mut last = self.keep(received).await?;
+        if !waiting.is_empty() {
+            let _ = self.0.shut.subscribe().wait_for(|now| *now != shut).await;
+            last = self.keep(waiting).await?;
         }
-        let mut last = 0;
-        let count = frames.len() as u64;
-        self.0.kept.send_modify(|kept| {
-            kept.extend(frames);
-            last = kept.len() as u64;
-        });
-        Ok(Kept { first: Seq(last - count + 1), last: Seq(last) })
+        Ok(last)
     }
 
     async fn stored_ranges(&self, _: &str) -> StoredRanges {
@@ -195,6 +191,23 @@ impl ReadStore for Shelf {
     }
 
     async fn let_go(&self, _: &str, _: impl Fn(&crate::model::chip::ChipRead) -> bool + Send + 'static) {}
+}
+
+impl Shelf {
+    async fn keep(&self, received: Vec<Received>) -> Result<Kept, JournalError> {
+        let _ = self.0.open.subscribe().wait_for(|open| *open).await;
+        if self.0.burnt {
+            return Err(JournalError::Closed);
+        }
+        let mut last = 0;
+        let frames: Vec<Framed> = received.into_iter().flat_map(|received| received.frames).collect();
+        let count = frames.len() as u64;
+        self.0.kept.send_modify(|kept| {
+            kept.extend(frames);
+            last = kept.len() as u64;
+        });
+        Ok(Kept { first: Seq(last + 1 - count), last: Seq(last) })
+    }
 }
 
 const QUICK: Limits = Limits {

@@ -6,10 +6,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
 use serde::{Deserialize, Serialize};
+
+use super::digits;
 
 /// Number of a record in the journal, from 1, in the order of arrival at this box. Numbers are
 /// missing only if entries were lost, or if numbers were left out after a loss.
@@ -166,7 +169,7 @@ impl Age {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChipRead {
     /// Chip code as sent (never empty).
-    pub chip: Box<str>,
+    pub chip: Arc<str>, // so that what waits for the cloud has it without a copy
     /// The decoder's stamp.
     pub stamp: Stamp,
     /// Microseconds below the stamp's millisecond (0 to 999), where the protocol tells them. They
@@ -209,7 +212,7 @@ pub struct ChipRead {
 
 impl ChipRead {
     /// A read with the two fields that every decoder sends.
-    pub fn new(chip: impl Into<Box<str>>, stamp: Stamp) -> Self {
+    pub fn new(chip: impl Into<Arc<str>>, stamp: Stamp) -> Self {
         Self {
             chip: chip.into(),
             stamp,
@@ -247,26 +250,17 @@ impl ChipRead {
         let mut print = Print::new();
         print.field(self.chip.as_bytes());
         print.stamp(self.stamp);
-        let mut field = |bytes: &[u8]| print.field(bytes);
-        for label in [&self.antenna, &self.reader, &self.device] {
-            match label {
-                None => field(b""),
-                Some(Label::Number(number)) => field(&number.to_le_bytes()),
-                Some(Label::Text(text)) => field(text.as_bytes()),
-            }
-        }
-        field(self.location.as_deref().unwrap_or("").as_bytes());
+        print.label(self.antenna.as_ref());
+        print.label(self.reader.as_ref());
+        print.label(self.device.as_ref());
+        print.field(self.location.as_deref().unwrap_or("").as_bytes());
         if let Some(position) = &self.position {
-            field(position.unit.as_deref().unwrap_or("").as_bytes());
+            print.field(position.unit.as_deref().unwrap_or("").as_bytes());
             // A file that is the reader's own id (ChronoTrack) adds nothing to the reader above.
             // Earlier versions kept the same reads without the file, and those reads must be
             // recognised when the decoder sends them again.
-            match position.file.as_ref().filter(|file| self.reader.as_ref() != Some(*file)) {
-                None => field(b""),
-                Some(Label::Number(number)) => field(&number.to_le_bytes()),
-                Some(Label::Text(text)) => field(text.as_bytes()),
-            }
-            field(&position.number.to_le_bytes());
+            print.label(position.file.as_ref().filter(|file| self.reader.as_ref() != Some(*file)));
+            print.number(position.number);
         }
         print.0
     }
@@ -389,27 +383,59 @@ impl Print {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+
     fn field(&mut self, bytes: &[u8]) {
-        const PRIME: u64 = 0x0000_0100_0000_01b3;
-        for byte in bytes.iter().chain(&[0xff]) {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(PRIME);
+        self.bytes(bytes);
+        self.bytes(&[0xff]);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(Self::PRIME);
+        }
+    }
+
+    /// The field of these eight bytes, the lowest first. Most numbers end in zeros, and a zero only
+    /// multiplies, so all of them are one step.
+    fn number(&mut self, number: u64) {
+        const POWERS: [u64; 9] = {
+            let mut powers = [1; 9];
+            let mut at = 1;
+            while at < 9 {
+                powers[at] = Print::PRIME.wrapping_mul(powers[at - 1]);
+                at += 1;
+            }
+            powers
+        };
+        let zeros = number.leading_zeros() as usize / 8;
+        self.bytes(&number.to_le_bytes()[..8 - zeros]);
+        self.0 = self.0.wrapping_mul(POWERS[zeros]);
+        self.bytes(&[0xff]);
+    }
+
+    fn label(&mut self, label: Option<&Label>) {
+        match label {
+            None => self.field(b""),
+            Some(Label::Number(number)) => self.number(*number),
+            Some(Label::Text(text)) => self.field(text.as_bytes()),
         }
     }
 
     fn stamp(&mut self, stamp: Stamp) {
         match stamp {
             Stamp::Local(local) => {
-                self.field(&day_number(local).to_le_bytes());
-                self.field(&time_millis(local.time()).to_le_bytes());
+                self.number(day_number(local).cast_unsigned());
+                self.number(time_millis(local.time()).cast_unsigned());
             }
             Stamp::TimeOfDay { time, day } => {
-                self.field(&day.map_or(-1, i64::from).to_le_bytes());
-                self.field(&time_millis(time).to_le_bytes());
+                self.number(day.map_or(-1, i64::from).cast_unsigned());
+                self.number(time_millis(time).cast_unsigned());
             }
-            Stamp::Utc(instant) => self.field(&instant.as_millisecond().to_le_bytes()),
+            Stamp::Utc(instant) => self.number(instant.as_millisecond().cast_unsigned()),
             Stamp::Uptime(ms) => {
                 self.field(b"up");
-                self.field(&ms.to_le_bytes());
+                self.number(ms);
             }
         }
     }
@@ -939,6 +965,19 @@ fn of_runs(runs: &[(u64, String)]) -> VecDeque<(u64, Content)> {
     known.contents
 }
 
+impl Stamp {
+    /// Appends the text form.
+    pub(crate) fn push_to(&self, out: &mut Vec<u8>) {
+        match *self {
+            Self::Local(local) if digits::push_date_time(out, local) => {}
+            Self::TimeOfDay { time, day: None } => digits::push_time(out, time),
+            // Before 1970 the two do not cut off in the same direction.
+            Self::Utc(instant) if instant >= Timestamp::UNIX_EPOCH => digits::push_timestamp(out, instant),
+            _ => digits::push_display(out, self), // rare
+        }
+    }
+}
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -1231,5 +1270,39 @@ mod tests {
         let mut other = new;
         other.position.as_mut().unwrap().file = Some(Label::Text("7".into()));
         assert_ne!(other.identity(), old.identity(), "a file of its own counts");
+    }
+
+    #[test]
+    fn a_number_in_an_identity_is_its_eight_bytes_as_the_first_release_took_them() {
+        let lengths = (0..64).map(|bit| 1 << bit).chain((0..64).map(|bit| u64::MAX >> bit));
+        for number in lengths.chain([0, 0x00ff_0000_0000_00ff, 0x0100]) {
+            let (mut quick, mut plain) = (Print::new(), Print::new());
+            quick.number(number);
+            plain.field(&number.to_le_bytes());
+            assert_eq!(quick.0, plain.0, "{number:x}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_written_to_the_log_as_it_is_shown() {
+        for text in [
+            "2026-03-06T20:27:47.350",
+            "0001-01-01T00:00:00.000",
+            "9999-12-31T23:59:59.999",
+            "-000044-03-15T12:00:00.007",
+            "20:27:47.350",
+            "0000-00-01T00:00:07.001",
+            "2026-03-06T20:27:47.350Z",
+            "1969-12-31T23:59:59.999Z",
+            "up123456.789",
+        ] {
+            let mut out = Vec::new();
+            text.parse::<Stamp>().unwrap().push_to(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+        let before_1970 = Stamp::Utc(Timestamp::new(-1, -999_999_999).unwrap());
+        let mut out = Vec::new();
+        before_1970.push_to(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), before_1970.to_string());
     }
 }

@@ -34,11 +34,11 @@ pub(crate) fn location(source: &str) -> Option<&str> {
 
 /// All values of a decoder in a map by source, its own source first.
 pub(crate) fn of<'a, T>(map: &'a BTreeMap<Box<str>, T>, decoder: &str) -> impl Iterator<Item = (&'a str, &'a T)> {
-    let prefix = format!("{decoder}{MARK}");
-    let others = map.range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded));
-    let own = map.get_key_value(decoder);
-    let all = own.into_iter().chain(others.take_while(move |(source, _)| source.starts_with(&prefix)));
-    all.map(|(source, value)| (&**source, value))
+    // Its own source is the first of all names that begin with its name. This is asked for every
+    // read, so no name is put together for it.
+    let begin = map.range::<str, _>((Bound::Included(decoder), Bound::Unbounded));
+    let named = begin.map_while(move |(source, value)| Some((&**source, source.strip_prefix(decoder)?, value)));
+    named.filter(|(_, rest, _)| rest.is_empty() || rest.starts_with(MARK)).map(|(source, _, value)| (source, value))
 }
 
 #[cfg(test)]

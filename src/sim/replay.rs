@@ -121,7 +121,7 @@ impl Script {
                 Item::Frame(framed) => match framed.frame {
                     Frame::Read(read) => Some(SimRead {
                         number: read.position.map_or(0, |position| position.number),
-                        chip: read.chip,
+                        chip: (&*read.chip).into(),
                         stamp: read.stamp,
                     }),
                     _ => None,

@@ -49,7 +49,7 @@ fn decoders() -> Vec<Box<str>> {
 
 /// Everything that waits, in order, by chip.
 fn waiting(journal: &Journal) -> Vec<String> {
-    journal.pending("D", &decoders(), usize::MAX).reads.into_iter().map(|read| read.chip.into()).collect()
+    journal.pending("D", &decoders(), usize::MAX).reads.into_iter().map(|read| read.chip.to_string()).collect()
 }
 
 fn chips(numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
@@ -57,7 +57,7 @@ fn chips(numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
 }
 
 fn batch(pending: &Pending, first: u64) -> Batch {
-    let reads = pending.reads.iter().map(|read| (read.seq, read.chip.clone()));
+    let reads = pending.reads.iter().map(|read| (read.seq, (&*read.chip).into()));
     let returned = pending.returned.iter().map(|item| (item.seq, item.chip.clone()));
     let items = returned
         .chain(reads)
@@ -568,7 +568,7 @@ async fn reads_of_many_decoders_kept_at_the_same_time_share_group_commits_withou
     for decoder in 0..8 {
         let name: Box<str> = format!("mat-{decoder}").into();
         let reads = journal.pending(&name, std::slice::from_ref(&name), 1000).reads;
-        let got: Vec<String> = reads.into_iter().map(|read| read.chip.into()).collect();
+        let got: Vec<String> = reads.into_iter().map(|read| read.chip.to_string()).collect();
         assert_eq!(got, chips(1..=50));
     }
     assert_eq!(journal.backlog().0, 400);

@@ -53,7 +53,7 @@ async fn journal(dir: &Path, board: &Board) -> Journal {
 
 fn fields(read: &PendingRead) -> Option<Fields> {
     let Stamp::Utc(time) = read.stamp else { unreachable!("the rig keeps no other stamps") };
-    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
+    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: (&*read.chip).into() })
 }
 
 impl Rig {

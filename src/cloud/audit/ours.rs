@@ -250,8 +250,8 @@ impl Index {
         let Some(mut entries) = Entries::all(&log_dir(data_dir), durable)? else { return Ok(waiting) };
         while let Some(entry) = entries.entry()? {
             let waits = matches!(&entry.body, Body::Read(read) if !read.held_back);
-            let mine = waits && decoders.contains(&entry.subject);
-            waiting += u64::from(mine && self.cursors.get(&entry.subject).is_none_or(|cursor| entry.seq > *cursor));
+            let mine = waits && decoders.iter().any(|decoder| **decoder == *entry.subject);
+            waiting += u64::from(mine && self.cursors.get(&*entry.subject).is_none_or(|cursor| entry.seq > *cursor));
         }
         Ok(waiting)
     }

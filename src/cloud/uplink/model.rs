@@ -189,7 +189,7 @@ fn in_words(scope: &Scope) -> String {
 
 fn fields(read: &PendingRead) -> Option<Fields> {
     let Stamp::Utc(time) = read.stamp else { unreachable!("every read of the model is stamped in UTC") };
-    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
+    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: (&*read.chip).into() })
 }
 
 impl World {
@@ -434,7 +434,7 @@ impl World {
         }
         for read in &self.store.reads {
             let times = seen.get(&*read.chip).copied().unwrap_or(0);
-            let same = |row: &&CloudPassing| row.chip.as_ref() == Some(&read.chip);
+            let same = |row: &&CloudPassing| row.chip.as_deref() == Some(&*read.chip);
             let sessions = self.cloud.sessions.iter();
             let at: Vec<_> = sessions
                 .map(|held| (&held.token, held.rows.iter().filter(same).map(|row| row.num).collect::<Vec<_>>()))

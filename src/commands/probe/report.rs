@@ -240,7 +240,7 @@ fn why(spec: &Spec, tally: &Tally) -> String {
 impl Shown {
     fn of(read: &ChipRead) -> Self {
         Self {
-            chip: read.chip.clone(),
+            chip: (&*read.chip).into(),
             time: read.stamp.to_string(),
             antenna: read.antenna.clone(),
             rssi: read.rssi,

@@ -108,16 +108,19 @@ impl Life {
     fn line(&mut self, line: Line<'_>, out: &mut Output) {
         match line {
             Line::TooLong(bytes) => out.frame(Frame::Rejected(Reject::TooLong), bytes),
-            Line::Whole(bytes) => {
-                for (frame, raw) in take_apart(bytes) {
-                    self.answered |= matches!(frame, Frame::Info(Info::Clock(_)));
-                    let valid = !matches!(frame, Frame::Rejected(_));
-                    out.frame(frame, raw);
-                    if valid && self.answered {
-                        self.alive(out);
-                    }
-                }
-            }
+            Line::Whole(bytes) => match whole(bytes) {
+                Ok(frame) => self.frame(frame, bytes, out), // nearly every line
+                Err(_) => take_apart(bytes).into_iter().for_each(|(frame, raw)| self.frame(frame, raw, out)),
+            },
+        }
+    }
+
+    fn frame(&mut self, frame: Frame, raw: &[u8], out: &mut Output) {
+        self.answered |= matches!(frame, Frame::Info(Info::Clock(_)));
+        let valid = !matches!(frame, Frame::Rejected(_));
+        out.frame(frame, raw);
+        if valid && self.answered {
+            self.alive(out);
         }
     }
 

@@ -415,7 +415,7 @@ impl Tag {
                 _ => {}
             }
         }
-        read.chip = chip.ok_or(Reject::Field("epc"))?;
+        read.chip = chip.ok_or(Reject::Field("epc"))?.into();
         Ok(Self { read, first, last })
     }
 

@@ -207,8 +207,8 @@ impl Box_ {
                 num,
                 time_ms: 0,
                 corrected_ms: 0,
-                bib: read.chip.clone(),
-                chip: read.chip.clone(),
+                bib: (&*read.chip).into(),
+                chip: (&*read.chip).into(),
             });
             let items: Vec<UploadItem> = items.collect();
             self.sent.extend(items.iter().map(|item| item.chip.clone()));
@@ -272,7 +272,7 @@ impl Box_ {
     /// Checks that every read is in the cloud exactly once.
     fn judge(mut self) {
         self.upload();
-        let made = self.decoders.iter().flat_map(|decoder| decoder.reads.iter().map(|read| read.chip.clone()));
+        let made = self.decoders.iter().flat_map(|decoder| decoder.reads.iter().map(|read| (&*read.chip).into()));
         let made: BTreeSet<Box<str>> = made.collect();
         let sent: BTreeSet<Box<str>> = self.sent.iter().cloned().collect();
         let hidden: Vec<_> = made.difference(&sent).collect();
@@ -359,11 +359,12 @@ fn an_entry_that_is_followed_twice_is_not_its_own_repeat_and_the_next_one_like_i
         raw: Box::default(),
     };
     assert_eq!(
-        [(1, "mat"), (1, "mat"), (2, "mat/Start"), (1, "mat")].map(|(seq, source)| known.take(&entry(seq, source))),
+        [(1, "mat"), (1, "mat"), (2, "mat/Start"), (1, "mat")]
+            .map(|(seq, source)| known.take(&entry(seq, source)).known),
         [false, false, true, false]
     );
-    assert!(!known.take(&entry(3, "other")), "another decoder saw the same chip at the same time");
-    assert!(known.take(&entry(2, "mat")), "and what was a repeat still is one");
+    assert!(!known.take(&entry(3, "other")).known, "another decoder saw the same chip at the same time");
+    assert!(known.take(&entry(2, "mat")).known, "and what was a repeat still is one");
 }
 
 /// Flips the last bit of a file.
@@ -434,7 +435,7 @@ fn a_read_without_a_date_is_known_within_its_day_and_one_out_of_the_memory_on_an
             read.position = placed.then_some(Position { unit: None, file: None, number: 7 });
             read.replay = replay;
         };
-        known.take(&undated_entry(seq, stamp, received, change))
+        known.take(&undated_entry(seq, stamp, received, change)).known
     };
     let (day_1, later, day_2) = ("2026-07-06T12:00:01Z", "2026-07-07T10:00:00Z", "2026-07-07T12:00:01Z");
     for (placed, on_day_2) in [(false, false), (true, true)] {
@@ -456,7 +457,7 @@ fn microseconds_keep_reads_apart_in_the_index_and_what_had_none_is_known_as_befo
         let mut seq = 0;
         let mut take = |stamp: &str, micros: Option<u16>| {
             seq += 1;
-            known.take(&undated_entry(seq, stamp, "2026-07-06T12:00:01Z", |read| read.micros = micros))
+            known.take(&undated_entry(seq, stamp, "2026-07-06T12:00:01Z", |read| read.micros = micros)).known
         };
         let taken = [Some(447), Some(448), Some(447), Some(448), None].map(|micros| take(stamp, micros));
         assert_eq!(taken, [false, false, true, true, true], "{stamp}");
@@ -480,11 +481,11 @@ fn a_read_that_was_kept_as_one_of_2004_is_known_when_it_comes_again() {
         known.fresh.spans.add(spread(mat ^ kind), stamp_ms(read.stamp));
         known.through = 1;
         let again = undated_entry(2, stamp, "2026-07-06T12:00:01Z", |_| ());
-        assert!(known.take(&again), "{stamp}");
+        assert!(known.take(&again).known, "{stamp}");
         let new = undated_entry(3, &stamp.replace("00.000", "00.001"), "2026-07-06T12:00:01Z", |_| ());
-        assert!(!known.take(&new) && known.take(&Entry { seq: 4, ..new.clone() }), "{stamp}");
+        assert!(!known.take(&new).known && known.take(&Entry { seq: 4, ..new.clone() }).known, "{stamp}");
         let next_day = Entry { seq: 5, time: "2026-07-07T12:00:01Z".parse().unwrap(), ..new };
-        assert!(!known.take(&next_day), "{stamp}: its clock counts from there again");
+        assert!(!known.take(&next_day).known, "{stamp}: its clock counts from there again");
     }
 }
 

@@ -2,6 +2,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::journal::PendingRead;
+use crate::journal::dedup_index::Recognised;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::state::{DecoderFold, ReadVerdict};
 use crate::model::chip::{ChipRead, Seq, Stamp};
@@ -69,7 +70,11 @@ fn a_block_that_sled_lost_without_a_word_is_missed() {
 fn read(state: &mut State, seq: u64) {
     let body = Body::Read(ChipRead::new(format!("C{seq}"), "2026-03-06T20:27:47.350".parse().unwrap()));
     let (subject, time, raw) = ("mat".into(), Timestamp::UNIX_EPOCH, Box::default());
-    state.apply(&Entry { seq, in_group: 0, subject, time, body, raw }, &crate::journal::state::Rules::default(), false);
+    state.apply(
+        &Entry { seq, in_group: 0, subject, time, body, raw },
+        &crate::journal::state::Rules::default(),
+        Recognised::default(),
+    );
 }
 
 fn identities(state: &State, fresh: usize) -> Vec<Identities> {

@@ -22,7 +22,11 @@ impl Fed {
     fn put(&mut self, subject: &str, received: &str, body: Body) -> u64 {
         self.seq += 1;
         let (seq, time, raw) = (self.seq, received.parse().unwrap(), Box::default());
-        self.state.apply(&Entry { seq, in_group: 0, subject: subject.into(), time, body, raw }, &self.rules, false);
+        self.state.apply(
+            &Entry { seq, in_group: 0, subject: subject.into(), time, body, raw },
+            &self.rules,
+            Recognised::default(),
+        );
         seq
     }
 
@@ -481,11 +485,11 @@ proptest! {
         let rules = Rules { dead_time_ms: dead_time, zones: Zones::default() };
         let entries = entries(&events, unset);
         let mut whole = State::default();
-        entries.iter().for_each(|entry| whole.apply(entry, &rules, false));
+        entries.iter().for_each(|entry| whole.apply(entry, &rules, Recognised::default()));
         // The last checkpoint before that place. No checkpoint is written while reads wait.
         let (mut state, mut saved) = (State::default(), State::default());
         for entry in &entries[..at.min(entries.len())] {
-            state.apply(entry, &rules, false);
+            state.apply(entry, &rules, Recognised::default());
             if !state.is_undecided() {
                 saved = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
                 saved.tail.clone_from(&state.tail);
@@ -494,7 +498,7 @@ proptest! {
                 }
             }
         }
-        entries.iter().for_each(|entry| saved.apply(entry, &rules, false));
+        entries.iter().for_each(|entry| saved.apply(entry, &rules, Recognised::default()));
         prop_assert_eq!(verdicts(&saved), verdicts(&whole));
     }
 
@@ -512,7 +516,7 @@ proptest! {
             let time = TimeZone::UTC.to_datetime(at).time();
             let body = Body::Read(ChipRead::new("C1", Stamp::TimeOfDay { time, day: None }));
             let entry = Entry { seq, in_group: 0, subject: "mat".into(), time: at, body, raw: Box::default() };
-            state.apply(&entry, &Rules::default(), false);
+            state.apply(&entry, &Rules::default(), Recognised::default());
         }
         prop_assert!(state.tail.iter().all(|waiting| waiting.verdict == Passing));
         prop_assert_eq!(state.tail.len(), all.len());

@@ -188,3 +188,37 @@ async fn of_what_cannot_be_read_and_is_acknowledged_more_is_kept_than_of_noise()
     let raw: Vec<usize> = shelf.0.kept.borrow().iter().map(|framed| framed.raw.len()).collect();
     assert_eq!(raw, [4096, 1024]);
 }
+
+#[tokio::test]
+async fn what_arrived_while_the_disk_was_busy_is_handed_over_at_once_and_each_read_is_shown_with_its_number() {
+    let shelf = Shelf::new(false);
+    let mut routed = config(&STREAMS, any_port());
+    routed.locations = [("Start".to_owned(), "65A2".to_owned())].into();
+    let (_wire, piped) = piped_as(QUICK, routed, 1024, &shelf);
+    let read = |chip: u64| {
+        let location = chip.is_multiple_of(3).then(|| "Start".into());
+        let read = ChipRead { location, ..ChipRead::new(chip.to_string(), Stamp::Utc(Timestamp::now())) };
+        Framed { frame: Frame::Read(read), raw: Box::default() }
+    };
+    let put = |chips: std::ops::RangeInclusive<u64>| {
+        piped.decoder.buffer.put(Timestamp::now(), chips.map(read).collect(), 0);
+    };
+    put(1..=1);
+    shelf.asked(1).await;
+    (2..=20).for_each(|chip| put(chip..=chip));
+    put(21..=30);
+    shelf.open();
+    within(piped.decoder.buffer.drained()).await;
+    assert_eq!(*shelf.0.asked.borrow(), 2, "the first, and all the others together");
+    assert_eq!(shelf.kept(), (1..=30).map(|chip| chip.to_string()).collect::<Vec<_>>());
+    within(async {
+        while piped.board.recent_reads(99).len() < 30 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for shown in piped.board.recent_reads(99) {
+        assert_eq!(shown.chip, shown.seq.to_string());
+        assert_eq!(shown.decoder, if shown.seq % 3 == 0 { "mat/Start" } else { "mat" });
+    }
+}

@@ -120,7 +120,7 @@ impl Kind {
             Item::Frame(framed) => match framed.frame {
                 Frame::Read(read) => Some(SimRead {
                     number: read.position.map_or(0, |position| position.number),
-                    chip: read.chip,
+                    chip: (&*read.chip).into(),
                     stamp: read.stamp,
                 }),
                 _ => None,

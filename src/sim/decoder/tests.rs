@@ -74,8 +74,8 @@ impl Kept {
         if (self.reads.len() as u64) < *sim.emitted().borrow() {
             return false; // comparing every read is slow
         }
-        let kept: HashSet<_> = self.reads.values().map(|read| (read.chip.clone(), read.stamp)).collect();
-        sim.reads().iter().all(|read| kept.contains(&(read.chip.clone(), read.stamp)))
+        let kept: HashSet<_> = self.reads.values().map(|read| (&*read.chip, read.stamp)).collect();
+        sim.reads().iter().all(|read| kept.contains(&(&*read.chip, read.stamp)))
     }
 
     /// Speaks our protocol on one connection until the connection ends or `enough` is true.

@@ -287,7 +287,7 @@ fn start_uplink(
 
 fn fields(read: &PendingRead) -> Option<Fields> {
     let Stamp::Utc(time) = read.stamp else { unreachable!("the soak keeps no other stamps") };
-    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
+    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: (&*read.chip).into() })
 }
 
 fn chip(n: u64) -> String {

@@ -65,7 +65,7 @@ fn read_log(data: &Path) -> LogRead {
         let LogLine::Entry(entry) = line else { continue };
         log.last = log.last.max(entry.seq);
         if let Body::Read(read) = entry.body {
-            log.reads.insert(entry.seq, (read.chip.into(), read.stamp.to_string()));
+            log.reads.insert(entry.seq, (read.chip.to_string(), read.stamp.to_string()));
         }
     }
     log

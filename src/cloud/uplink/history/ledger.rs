@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Device;
@@ -576,7 +577,7 @@ pub(super) fn verdicts<'a>(
     dead_time: Duration,
 ) -> Vec<(u64, HistoryVerdict)> {
     let mut known = HashSet::new();
-    let mut last: HashMap<Box<str>, (i64, i64)> = HashMap::new();
+    let mut last: HashMap<Arc<str>, (i64, i64)> = HashMap::new();
     let ms = stamped_ms;
     let verdict = |entry: &Entry, read: &ChipRead| {
         if !known.insert((read.chip.clone(), ms(read))) {

@@ -260,7 +260,7 @@ fn the_chip_is_the_number_or_the_printed_code_as_the_option_says() {
         p3(&[("code", option)]).feed(&frame, &mut out);
         match out.items.remove(0) {
             Item::Frame(framed) => match framed.frame {
-                Frame::Read(read) => read.chip.into_string(),
+                Frame::Read(read) => read.chip.to_string(),
                 Frame::Marker(marker) => format!("marker {}", marker.kind),
                 other => format!("{other:?}"),
             },

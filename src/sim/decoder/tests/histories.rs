@@ -125,7 +125,7 @@ impl Site {
         match frame {
             Frame::Read(read) => {
                 self.held.insert_read(read.position.as_ref().unwrap(), read.content());
-                let what = (read.chip.clone(), read.stamp.to_string());
+                let what = ((&*read.chip).into(), read.stamp.to_string());
                 self.kept.entry(what).or_default().insert(read.identity());
             }
             Frame::Marker(Marker { position: Some(position), through, .. }) => {
