@@ -35,8 +35,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cloud::passing::chip_code;
+use crate::journal::entries::Entries;
 use crate::journal::entry::{BadLine, Body, Entry};
-use crate::journal::log::{LogLine, LogPlace, LogReader};
+use crate::journal::log::{LogLine, LogPlace};
 use crate::model::chip::{ChipRead, Label, Sighting, Stamp};
 use crate::model::clock;
 use crate::model::escape::escape;
@@ -275,9 +276,10 @@ fn stretches(index: &Index, query: &Query, (most, releases): (u64, Releases)) ->
 /// Adds the upload states of the frames of a stretch.
 fn fill(mut standings: Standings, index: &Index, stretch: &Stretch, durable: u64) -> io::Result<Standings> {
     let (first, last) = stretch.frames;
-    let lets_go = |seq: u64, kind: &str, text: &str| seq <= durable && kind == "read" && index::lets_go(text);
+    let lets_go = |kind: &str, text: &str| kind == "read" && index::lets_go(text);
     read_blocks(
         index,
+        durable,
         |block| block.lets_go_of(first, last),
         lets_go,
         |entry| {
@@ -290,9 +292,10 @@ fn fill(mut standings: Standings, index: &Index, stretch: &Stretch, durable: u64
         |block: &Block| block.tells_of(first, last) || block.tells_of_any(|from, to| standings.let_go_within(from, to));
     let telling: Vec<bool> = index.blocks.iter().map(|(_, block)| tells(block)).collect();
     let mut telling = telling.into_iter();
-    let upload = |seq: u64, kind: &str, _: &str| seq <= durable && kind == "upload";
+    let upload = |kind: &str, _: &str| kind == "upload";
     read_blocks(
         index,
+        durable,
         |_| telling.next().unwrap_or(false),
         upload,
         |entry| {
@@ -307,28 +310,29 @@ fn fill(mut standings: Standings, index: &Index, stretch: &Stretch, durable: u64
     Ok(standings)
 }
 
-/// Calls `each` for every `wanted` entry in the blocks that `meant` selects, in the order of the
-/// log.
+/// Calls `each` for every `wanted` entry up to `durable` in the blocks that `meant` selects, in the
+/// order of the log.
 fn read_blocks(
     index: &Index,
+    durable: u64,
     mut meant: impl FnMut(&Block) -> bool,
-    wanted: impl Fn(u64, &str, &str) -> bool,
+    wanted: impl Fn(&str, &str) -> bool,
     mut each: impl FnMut(&Entry),
 ) -> io::Result<()> {
-    let mut reader: Option<LogReader> = None;
+    let mut entries: Option<Entries> = None;
     for (segment, block) in index.blocks.iter().filter(|(_, block)| meant(block)) {
         let place = |offset| LogPlace { segment: *segment, offset };
-        let at = match reader.take().filter(|reader| reader.place() == place(block.start)) {
-            Some(reader) => Some(reader),
-            None => LogReader::open(&index.dir, Some(place(block.start)))?,
+        let at = match entries.take().filter(|entries| entries.place() == place(block.start)) {
+            Some(entries) => Some(entries),
+            None => Entries::at(&index.dir, place(block.start), durable)?,
         };
         let Some(mut at) = at else { continue }; // the segment was removed meanwhile
-        while let Some(line) = at.read_before(place(block.end), &wanted)? {
+        while let Some(line) = at.line_before(place(block.end), |_, kind, text| wanted(kind, text))? {
             if let LogLine::Entry(entry) = line {
                 each(&entry);
             }
         }
-        reader = Some(at);
+        entries = Some(at);
     }
     Ok(())
 }
@@ -344,11 +348,11 @@ fn for_each(
     let blocks = &index.blocks[stretch.blocks.clone()];
     let (Some((segment, first)), Some((_, last))) = (blocks.first(), blocks.last()) else { return Ok(0) };
     let place = |offset| LogPlace { segment: *segment, offset };
-    let reader = LogReader::open(&index.dir, Some(place(first.start))).map_err(ExportError::Read)?;
-    let Some(mut reader) = reader else { return Ok(0) }; // the segment was removed meanwhile
-    let frame = |seq: u64, kind: &str, _: &str| seq <= durable && matches!(kind, "read" | "marker" | "rejected");
+    let entries = Entries::at(&index.dir, place(first.start), durable).map_err(ExportError::Read)?;
+    let Some(mut entries) = entries else { return Ok(0) }; // the segment was removed meanwhile
+    let frame = |_: u64, kind: &str, _: &str| matches!(kind, "read" | "marker" | "rejected");
     let mut damaged = 0;
-    while let Some(line) = reader.read_before(place(last.end), frame).map_err(ExportError::Read)? {
+    while let Some(line) = entries.line_before(place(last.end), frame).map_err(ExportError::Read)? {
         match line {
             LogLine::Entry(entry) => each(&entry)?,
             // The index has counted the damage that the checksum shows.
@@ -426,7 +430,7 @@ fn row<'a>(entry: &'a Entry, time: Option<(Timestamp, i64)>, standings: &'a Stan
             row.upload = standings.get(entry.seq).is_some().then(|| upload_column(entry.seq, standings));
         }
         Body::Rejected(reason) => row.reason = Some(reason),
-        Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) | Body::Correct(_) => {}
+        Body::Cleared(_) | Body::Upload(_) | Body::Settled(_) | Body::Note(_) | Body::Clock(_) | Body::Correct(_) => {}
     }
     row
 }

@@ -14,6 +14,8 @@
 //! * Memory does not grow with the backlog: waiting reads are in the queue's blocks, and the tail
 //!   has a bound.
 //! * Only one process uses a data directory.
+//! * Whoever reads the journal has a cursor of its own ([`reader`]), and nothing is pruned that a
+//!   registered sink still owes ([`sink`]).
 //!
 //! A [`Journal`] is used through four files: `open` (opening and closing), `append` (putting
 //! entries into the log), `read` (asking which reads wait for upload and which positions are
@@ -57,6 +59,7 @@ mod dedup_index;
 mod disk;
 #[cfg(test)]
 pub(crate) mod driven;
+pub(crate) mod entries;
 pub(crate) mod entry;
 mod failpoint;
 mod follow;
@@ -72,12 +75,16 @@ mod mounts;
 mod offer;
 mod offered;
 mod open;
+pub(crate) mod owed;
 mod paths;
 mod queue;
 mod read;
+pub(crate) mod reader;
+mod recent;
 mod reserve;
 mod room;
 mod shared;
+mod sink;
 mod start;
 mod state;
 mod terms;
@@ -89,11 +96,12 @@ mod writer;
 pub use left::unsettled;
 pub(crate) use offer::Offer;
 pub use paths::log_dir;
+pub use recent::Group;
 use shared::{AppendRequest, Shared};
 pub use terms::{JournalConfig, JournalError, Kept, OpenError, Received};
 pub use upload::{
-    Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SendAgainOrder, SessionAudit, Unsettled,
-    UploadEvent, UploadItem,
+    Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SendAgainOrder, SessionAudit, Settled,
+    Unsettled, UploadEvent, UploadItem,
 };
 
 /// A value that would survive a power cut. Only the journal can make one.

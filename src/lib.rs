@@ -19,6 +19,8 @@
 //! 4. [`cloud::uplink`] takes what waits for its device, lets [`cloud::passing`] fix time, chip
 //!    code and bib, numbers a batch, makes it durable, and only then sends it through
 //!    [`cloud::rufus`]. Each answer is recorded; an unknown one is asked about.
+//!    Whoever else reads along, export and audit too, reads the same entries with a cursor of its
+//!    own (`journal::entries`, `journal::reader`, `journal::sink`).
 //! 5. [`status`] is written to by all of them and read by [`serve::web`],
 //!    [`serve::control`], [`status::glance`] and the metrics.
 //!
@@ -42,6 +44,8 @@
 //!    reported and recorded, and corrects the receipts that stamps without a date hang on.
 //! 8. *No task dies alone*: one that ends unexpectedly ends the process, systemd starts it again.
 //! 9. *The key is secret*: `SecretString` from the file to a header marked sensitive.
+//! 10. *One truth, many readers*: whoever reads the journal has a cursor of its own and slows
+//!     nobody; nothing is pruned that a sink still owes.
 //!
 #![doc = include_str!("../docs/architecture.md")]
 #![forbid(unsafe_code)]
@@ -115,9 +119,15 @@ pub mod testing {
     }
     pub mod journal {
         pub use crate::journal::{
-            Batch, Journal, JournalConfig, OpenError, Pending, PendingRead, Received, Unsettled, UploadEvent,
-            UploadItem, log_dir, unsettled,
+            Batch, Group, Journal, JournalConfig, OpenError, Pending, PendingRead, Received, Settled, Unsettled,
+            UploadEvent, UploadItem, log_dir, unsettled,
         };
+        pub mod owed {
+            pub use crate::journal::owed::SinkReader;
+        }
+        pub mod reader {
+            pub use crate::journal::reader::{News, Reader};
+        }
         pub mod entry {
             pub use crate::journal::entry::{Body, Entry, parse_line, write_line};
         }

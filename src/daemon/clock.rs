@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::journal::entries::Entries;
 use crate::journal::entry::{Body, Entry};
-use crate::journal::log::{LogLine, LogPlace, LogReader, segments};
 use crate::journal::{Journal, UploadEvent, log_dir};
 use crate::model::clock::{Step, Zones, corrected, is_undated, resolve_read};
 use crate::status::{Board, ProblemCode};
@@ -155,15 +155,10 @@ pub(super) fn misdated(data_dir: &Path, zones: &Zones, from: u64, head: u64) -> 
 }
 
 fn each(data_dir: &Path, from: u64, head: u64, mut look: impl FnMut(&Entry)) -> io::Result<()> {
-    let dir = log_dir(data_dir);
-    let segment = segments(&dir)?.into_iter().rev().find(|segment| segment.first <= from);
-    let place = segment.map(|segment| LogPlace { segment: segment.first, offset: 0 });
-    let Some(mut reader) = LogReader::open(&dir, place)? else { return Ok(()) };
-    while let Some(line) = reader.read()? {
-        match line {
-            LogLine::Entry(entry) if entry.seq > head => break,
-            LogLine::Entry(entry) if entry.seq >= from => look(&entry),
-            _ => {}
+    let Some(mut entries) = Entries::after(&log_dir(data_dir), from.saturating_sub(1), head)? else { return Ok(()) };
+    while let Some(entry) = entries.entry()? {
+        if entry.seq >= from {
+            look(&entry);
         }
     }
     Ok(())

@@ -34,8 +34,9 @@ use serde::{Deserialize, Serialize};
 
 use self::ranges::Ranges;
 use super::reading::{Reading, instant_of};
+use crate::journal::entries::Entries;
 use crate::journal::entry::{Body, Entry};
-use crate::journal::log::{LogLine, LogPlace, LogReader, SegmentFile, segments};
+use crate::journal::log::{LogLine, LogPlace, SegmentFile, segments};
 use crate::journal::{Batch, UploadEvent, log_dir};
 use crate::model::chip::{ChipRead, Label, Marker, Stamp};
 use crate::model::clock::{self, Step};
@@ -489,20 +490,19 @@ impl Making<'_> {
         let mut segment = Segment { version: VERSION.to_owned(), first: file.first, before, ..Segment::default() };
         let start = LogPlace { segment: file.first, offset: 0 };
         // The segment was removed meanwhile.
-        let Some(mut reader) = LogReader::open(self.dir, Some(start))? else { return Ok(Some(segment)) };
+        let Some(mut entries) = Entries::at(self.dir, start, self.durable)? else { return Ok(Some(segment)) };
         let mut known = steps.to_vec();
         let mut zones = self.times.then(BTreeMap::new);
         let mut ended = false;
-        while !ended && reader.place().segment == file.first {
+        while !ended && entries.place().segment == file.first {
             if go_on().is_none() {
                 return Ok(None);
             }
-            let mut block = Block { start: reader.place().offset, decoded: self.times, ..Block::default() };
+            let mut block = Block { start: entries.place().offset, decoded: self.times, ..Block::default() };
             let mut limit = LogPlace { segment: file.first, offset: block.start + BLOCK };
             let mut after_bad = false;
             loop {
                 let wanted = |seq: u64, kind: &str, text: &str| match kind {
-                    _ if seq > self.durable => true, // the index ends here
                     "read" if lets_go(text) => true,
                     "read" | "rejected" if !self.times => {
                         block.frame(seq);
@@ -511,8 +511,8 @@ impl Making<'_> {
                     "note" | "cleared" => self.times,
                     _ => true,
                 };
-                let line = reader.read_before(limit, wanted)?;
-                let here = reader.place();
+                let line = entries.line_before(limit, wanted)?;
+                let here = entries.place();
                 match line {
                     None if after_bad && here.segment == file.first && here.offset >= limit.offset => {
                         limit.offset += BLOCK / 16; // a block begins where a line begins
@@ -521,10 +521,6 @@ impl Making<'_> {
                     }
                     None => {
                         ended = here.segment != file.first || here.offset < limit.offset;
-                        break;
-                    }
-                    Some(LogLine::Entry(entry)) if entry.seq > self.durable => {
-                        ended = true;
                         break;
                     }
                     Some(LogLine::Entry(entry)) => {
@@ -544,7 +540,7 @@ impl Making<'_> {
                     Some(LogLine::State(_)) => {}
                 }
             }
-            let here = reader.place();
+            let here = entries.place();
             block.end = if here.segment == file.first { here.offset } else { file.bytes };
             segment.blocks.push(block);
         }
@@ -573,7 +569,7 @@ impl Making<'_> {
             Body::Correct(correction) => {
                 segment.corrections.push((entry.seq, (&*entry.subject).into(), correction.clone()));
             }
-            Body::Cleared(_) | Body::Note(_) => {}
+            Body::Settled(_) | Body::Cleared(_) | Body::Note(_) => {}
         }
     }
 }

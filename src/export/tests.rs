@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::TagCode;
 use crate::journal::entry::write_line;
-use crate::journal::log::{Log, segments};
+use crate::journal::log::{Log, LogReader, segments};
 use crate::journal::{Batch, Found, UploadEvent, UploadItem, log_dir};
 use crate::model::chip::{ChipRead, Marker, Position, Seq};
 use crate::model::clock::Step;

@@ -1,5 +1,6 @@
 //! Putting entries into the log: each call returns when its entries would survive a power cut.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use tokio::sync::oneshot;
 use super::entry::Body;
 use super::shared::{AppendRequest, Draft, RIDERS_MAX};
 use super::terms::{JournalError, Kept, Received};
-use super::upload::UploadEvent;
+use super::upload::{Settled, UploadEvent};
 use super::{Durable, Journal};
 use crate::decoders::{Frame, Framed};
 use crate::model::chip::Seq;
@@ -30,10 +31,31 @@ impl Journal {
     /// event that may be lost in a power cut: an acceptance, because the uplink then asks the cloud
     /// again.
     pub(crate) fn record_later(&self, event: UploadEvent) {
+        self.ride(event.device().into(), Body::Upload(event));
+    }
+
+    /// Lets the new cursor of a sink ride with the next group. It may be lost in a power cut: the
+    /// sink then passes on again what it had settled.
+    pub(super) fn settle_later(&self, source: &str, settled: Settled) {
+        let waits = {
+            let mut core = self.shared.lock();
+            let from = core.boarded;
+            // However long the disk is full, one event of a sink and source waits.
+            let waiting = core.riders[from..].iter_mut().find_map(|(subject, _, body, _)| match body {
+                Body::Settled(other) if other.sink == settled.sink && **subject == *source => Some(other),
+                _ => None,
+            });
+            waiting.map(|other| other.through = other.through.max(settled.through)).is_some()
+        };
+        if !waits {
+            self.ride(source.into(), Body::Settled(settled));
+        }
+    }
+
+    fn ride(&self, subject: Arc<str>, body: Body) {
         let crowded = {
             let mut core = self.shared.lock();
-            let device = event.device().into();
-            core.riders.push((device, self.shared.board.now(), Body::Upload(event), Box::default()));
+            core.riders.push((subject, self.shared.board.now(), body, Box::default()));
             core.riding_since.get_or_insert_with(Instant::now);
             core.riders.len() >= RIDERS_MAX
         };

@@ -1,7 +1,7 @@
 //! Bringing the dedup index up to the state, and writing it to the disk.
 
 use super::dedup_index::{DedupIndex, Trust, remove_all};
-use super::log::{LogLine, LogReader};
+use super::entries::Entries;
 use super::queue::Broken;
 use super::shared::Shared;
 use super::state::State;
@@ -38,22 +38,18 @@ pub(super) fn catch_up(shared: &Shared, state: &State) -> Result<Option<DedupInd
         return Ok(Some(known));
     }
     let dir = shared.log_dir();
-    let there = if through > 0 { LogReader::open(&dir, Some(place))? } else { None };
-    let reader = if there.is_some() { there } else { LogReader::open_after(&dir, through)? };
-    let Some(mut reader) = reader else { return Ok(Some(known)) };
-    while let Some(line) = reader.read()? {
-        match line {
-            LogLine::Entry(entry) if entry.seq > state.followed => break,
-            LogLine::Entry(entry) if entry.seq <= through => {}
-            LogLine::Entry(entry) => {
-                known.take(&entry);
-                known.passed(reader.place());
-                known.save(&shared.board);
-                if shared.lock().closing {
-                    return Ok(None);
-                }
-            }
-            LogLine::State(_) | LogLine::Bad { .. } => {}
+    let there = if through > 0 { Entries::at(&dir, place, state.followed)? } else { None };
+    let entries = if there.is_some() { there } else { Entries::after(&dir, through, state.followed)? };
+    let Some(mut entries) = entries else { return Ok(Some(known)) };
+    while let Some(entry) = entries.entry()? {
+        if entry.seq <= through {
+            continue;
+        }
+        known.take(&entry);
+        known.passed(entries.place());
+        known.save(&shared.board);
+        if shared.lock().closing {
+            return Ok(None);
         }
     }
     Ok(Some(known))

@@ -21,8 +21,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use super::entries::Entries;
 use super::entry::Body;
-use super::log::{LogLine, LogPlace, LogReader};
+use super::log::{LogLine, LogPlace};
 use super::paths::log_dir;
 use super::terms::JournalError;
 use super::upload::{Found, Pending, SendAgainOrder, UploadEvent, UploadItem};
@@ -142,15 +143,13 @@ impl Journal {
         }
         let mut sources = BTreeMap::new();
         let (Some(first), Some(&last)) = (seqs.first(), seqs.last()) else { return Ok(sources) };
-        let reader = LogReader::open_after(&log_dir(self.dir()), first.saturating_sub(1))?;
-        let Some(mut reader) = reader else { return Ok(sources) };
+        let entries = Entries::after(&log_dir(self.dir()), first.saturating_sub(1), last)?;
+        let Some(mut entries) = entries else { return Ok(sources) };
         let end = LogPlace { segment: u64::MAX, offset: 0 };
-        let wanted = |seq: u64, kind: &str, _: &str| seq > last || (kind == "read" && seqs.contains(&seq));
-        while let Some(line) = reader.read_before(end, wanted)? {
-            match line {
-                LogLine::Entry(entry) if entry.seq > last => break,
-                LogLine::Entry(entry) => drop(sources.insert(entry.seq, (&*entry.subject).into())),
-                LogLine::Bad { .. } | LogLine::State(_) => {}
+        let wanted = |seq: u64, kind: &str, _: &str| kind == "read" && seqs.contains(&seq);
+        while let Some(line) = entries.line_before(end, wanted)? {
+            if let LogLine::Entry(entry) = line {
+                sources.insert(entry.seq, (&*entry.subject).into());
             }
         }
         Ok(sources)

@@ -35,7 +35,8 @@ pub struct Driven {
 
 impl Driven {
     pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
-        let (journal, Parts { log, requests, identity, oldest, durable, known }) = Journal::assemble(config, board)?;
+        let (journal, Parts { log, requests, identity, oldest, durable, known }) =
+            Journal::assemble(config, board, &[])?;
         let writer = LogWriter::new(&journal.shared, log);
         // What the thread `journal-check` does, before anything else happens.
         let damage = verify::read_all(&journal.shared, oldest, durable, known).ok().flatten().unwrap_or_default();

@@ -15,11 +15,13 @@
 //! | `marker` | decoder | its kind | stamp or empty | `name=value;…` | the frame |
 //! | `rejected` | decoder | reason | | | the bytes |
 //! | `cleared` | decoder | what happened, for people | | `name=value;…` | |
-//! | `upload` | device | an [`UploadEvent`] as JSON | | | |
+//! | `upload` | device | an [`UploadEvent`] as JSON | its sink: `rufus` | | |
+//! | `settled` | source | the sink | all that it owes of the source, up to this entry, is settled | | |
 //! | `note` | code | what happened, for people | | | cut off bytes (`repair` only) |
 //! | `clock` | `box` | a [`Step`] of the box's clock as JSON | | | |
 //! | `correct` | decoder | a [`Correction`] of its times as JSON | | | |
 //!
+//! * An `upload` without the name of a sink is of a version that knew only `rufus`.
 //! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last
 //!   tab, 8 hex digits.
 //! * Every column is escaped ([`crate::model::escape`]), so a tab or a line end is always
@@ -38,7 +40,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{UploadEvent, failpoint};
+use super::failpoint;
+use super::upload::{RUFUS, Settled, UploadEvent};
 use crate::decoders::Cleared;
 use crate::model::chip::{Age, Caution, ChipRead, Label, Marker, Position, Seq, Sighting, Stamp};
 use crate::model::clock::Step;
@@ -59,6 +62,8 @@ pub enum Body {
     Cleared(Cleared),
     /// An event of the upload.
     Upload(UploadEvent),
+    /// A sink has settled what it owed of the source.
+    Settled(Settled),
     /// A note for people: a start, a stop, a problem, a repair.
     Note(Box<str>),
     /// The box's clock stepped, so earlier receive times have to be corrected.
@@ -107,6 +112,7 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         Body::Rejected(_) => b"rejected\t",
         Body::Cleared(_) => b"cleared\t",
         Body::Upload(_) => b"upload\t",
+        Body::Settled(_) => b"settled\t",
         Body::Note(_) => b"note\t",
         Body::Clock(_) => b"clock\t",
         Body::Correct(_) => b"correct\t",
@@ -147,9 +153,24 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
             push_field(out, "unit", cleared.unit.as_deref());
             out.push(b'\t');
         }
-        Body::Upload(event) => push_json(out, event),
-        Body::Clock(step) => push_json(out, step),
-        Body::Correct(correction) => push_json(out, correction),
+        Body::Upload(event) => {
+            push_json(out, event);
+            push_text(out, RUFUS);
+            out.push(b'\t');
+        }
+        Body::Settled(Settled { sink, through }) => {
+            push_text(out, sink);
+            push_number(out, through.0);
+            out.push(b'\t');
+        }
+        Body::Clock(step) => {
+            push_json(out, step);
+            out.extend_from_slice(b"\t\t");
+        }
+        Body::Correct(correction) => {
+            push_json(out, correction);
+            out.extend_from_slice(b"\t\t");
+        }
         Body::Note(text) => {
             push_text(out, text);
             out.extend_from_slice(b"\t\t");
@@ -236,7 +257,8 @@ fn parse_content(text: &str) -> Option<Entry> {
             }
             Body::Cleared(cleared)
         }
-        "upload" => Body::Upload(serde_json::from_slice(&unescape(a).ok()?).ok()?),
+        "upload" if b.is_empty() || b == RUFUS => Body::Upload(serde_json::from_slice(&unescape(a).ok()?).ok()?),
+        "settled" => Body::Settled(Settled { sink: text_of(a)?, through: Seq(b.parse().ok()?) }),
         "note" => Body::Note(text_of(a)?),
         "clock" => Body::Clock(serde_json::from_slice(&unescape(a).ok()?).ok()?),
         "correct" => Body::Correct(serde_json::from_slice(&unescape(a).ok()?).ok()?),
@@ -378,7 +400,7 @@ fn push_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
     // Plain data with string keys, so this cannot fail.
     let json = serde_json::to_vec(value).unwrap_or_default();
     escape_into(out, &json);
-    out.extend_from_slice(b"\t\t\t");
+    out.push(b'\t');
 }
 
 fn push_text(out: &mut Vec<u8>, text: &str) {

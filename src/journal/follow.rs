@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 use super::catch_up;
 use super::damage::Damage;
 use super::dedup_index::{DedupIndex, known_dir};
+use super::entries::Entries;
 use super::entry::Body;
-use super::log::{self, LogLine, LogPlace, LogReader};
+use super::log::{self, LogLine, LogPlace};
 use super::mark::{self, WrittenMark};
 use super::paths::queue_dir;
 use super::queue::{Broken, Identities, Queue};
@@ -410,27 +411,27 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
     let rules = shared.rules();
     state.duplicates = (0, shared.first);
     let Some(mut known) = catch_up::catch_up(shared, &state)? else { return Ok(false) };
-    let mut reader = open_at(shared, &state)?;
+    let mut target = shared.lock().durable;
+    let mut entries = open_at(shared, &state, target)?;
     let mut damage = Damage::default();
     let mut segment = None;
     loop {
-        let target = shared.lock().durable;
-        while state.followed < target {
-            match reader.read()? {
-                Some(LogLine::Entry(entry)) if entry.seq <= target => {
+        while state.followed < target
+            && let Some(line) = entries.line()?
+        {
+            match line {
+                LogLine::Entry(entry) => {
                     damage.entry(state.followed, entry.seq, &entry.body, &entry.subject);
                     let repeat = known.take(&entry);
-                    known.passed(reader.place());
+                    known.passed(entries.place());
                     known.save(&shared.board);
                     state.apply(&entry, &rules, repeat);
-                    state.place = reader.place();
+                    state.place = entries.place();
                 }
-                Some(LogLine::Entry(_)) => break, // not durable yet, so it is read again later
-                Some(LogLine::State(json)) if reader.place().segment > state.followed + 1 => {
-                    adopt(&mut state, &json, reader.place(), &mut damage, &rules);
+                LogLine::State(json) if entries.place().segment > state.followed + 1 => {
+                    adopt(&mut state, &json, entries.place(), &mut damage, &rules);
                 }
-                Some(LogLine::State(_) | LogLine::Bad { .. }) => {} // the check reports damage
-                None => break,
+                LogLine::State(_) | LogLine::Bad { .. } => {} // the check reports damage
             }
             if state.tail.len() >= CHECKPOINT_READS && !state.is_undecided() {
                 let reads: Vec<Waiting> = state.tail.drain(..).collect();
@@ -456,7 +457,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
         if core.closing {
             return Ok(false);
         }
-        let caught_up = core.durable == target && (state.followed >= target || reader.place() == core.place);
+        let caught_up = core.durable == target && (state.followed >= target || entries.place() == core.place);
         if caught_up {
             (state.followed, state.place) = (core.durable.max(state.followed), core.place);
             if core.lost || damage.is_loss() {
@@ -477,22 +478,23 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
             shared.changed.send_modify(|_| {});
             return Ok(true);
         }
-        let place = reader.place();
+        let place = if state.followed > 0 { state.place } else { entries.place() };
         drop(core);
-        // The reader may have met an entry that is not durable, or may not know the newest segment.
-        reader = LogReader::open(&shared.log_dir(), Some(if state.followed > 0 { state.place } else { place }))?
-            .ok_or(Broken::Corrupt("the log changed while it was replayed".into()))?;
         std::thread::sleep(Duration::from_millis(1)); // a group commit takes longer than this
+        target = shared.lock().durable;
+        // There may be a newer segment, and what was read ahead was not durable.
+        entries = Entries::at(&shared.log_dir(), place, target)?
+            .ok_or(Broken::Corrupt("the log changed while it was replayed".into()))?;
     }
 }
 
-/// A reader at the state's place in the log. If that place no longer exists, the reader starts at
-/// the next entry that is left.
-fn open_at(shared: &Shared, state: &State) -> Result<LogReader, Broken> {
+/// The entries from the state's place in the log on, up to `target`. If that place no longer
+/// exists, they begin with the next entry that is left.
+fn open_at(shared: &Shared, state: &State, target: u64) -> Result<Entries, Broken> {
     let dir = shared.log_dir();
-    let at = if state.followed > 0 { LogReader::open(&dir, Some(state.place))? } else { None };
-    let reader = if at.is_some() { at } else { LogReader::open_after(&dir, state.followed)? };
-    reader.ok_or(Broken::Corrupt("there is no log".into()))
+    let at = if state.followed > 0 { Entries::at(&dir, state.place, target)? } else { None };
+    let entries = if at.is_some() { at } else { Entries::after(&dir, state.followed, target)? };
+    entries.ok_or(Broken::Corrupt("there is no log".into()))
 }
 
 /// Counts the reads that no batch covers one by one, because after a loss the running sum is wrong.

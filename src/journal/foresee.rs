@@ -88,7 +88,12 @@ pub(super) fn foresee(
                 UploadEvent::Accepted { .. } | UploadEvent::Audited(_) => {}
                 _ => return None,
             },
-            Body::Upload(_) | Body::Cleared(_) | Body::Marker(_) | Body::Rejected(_) | Body::Note(_) => {}
+            Body::Upload(_)
+            | Body::Settled(_)
+            | Body::Cleared(_)
+            | Body::Marker(_)
+            | Body::Rejected(_)
+            | Body::Note(_) => {}
         }
     }
     Some(pending)

@@ -53,12 +53,12 @@ struct SeenAt {
     closed: bool,
 }
 
-/// The lowest number that an upload or the dedup index may still need from the log. 0 while that is
+/// The lowest number that a sink or the dedup index may still need from the log. 0 while that is
 /// not known.
 pub(super) fn needed_from(shared: &Shared) -> u64 {
     let needed = {
         let core = shared.lock();
-        if core.serving { core.state.needed_from() } else { 0 }
+        if core.serving { shared.sinks.needed_from(&core.state).0 } else { 0 }
     };
     needed.min(shared.known().unsaved_from())
 }

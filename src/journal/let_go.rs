@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::entries::Entries;
 use super::entry::{Body, Entry};
 use super::held_back::HeldBack;
-use super::log::{LogLine, LogReader};
 use super::paths::log_dir;
 use super::shared::Draft;
 use super::{Journal, JournalError};
@@ -81,9 +81,9 @@ impl Journal {
         let Some(first) = ends.clone().map(|(first, _)| *first).min() else { return Ok(0) };
         let last = ends.map(|(_, last)| *last).max().unwrap_or(first);
         let dir = log_dir(self.dir());
-        let reader = tokio::task::spawn_blocking(move || LogReader::open_after(&dir, first.saturating_sub(1)));
-        let reader = reader.await.map_err(|_| JournalError::Closed)??;
-        let mut reading = reader.map(|reader| Reading { reader, held, steps, which, begins: BTreeMap::new(), last });
+        let entries = tokio::task::spawn_blocking(move || Entries::after(&dir, first.saturating_sub(1), last));
+        let entries = entries.await.map_err(|_| JournalError::Closed)??;
+        let mut reading = entries.map(|entries| Reading { entries, held, steps, which, begins: BTreeMap::new() });
         let mut count = 0;
         while let Some(mut more) = reading.take() {
             let group = tokio::task::spawn_blocking(move || more.group().map(|group| (group, more)));
@@ -134,13 +134,12 @@ impl Journal {
 
 /// Reads the log to find the reads to release.
 struct Reading<F> {
-    reader: LogReader,
+    entries: Entries,
     held: BTreeMap<Box<str>, HeldBack>,
     steps: Vec<(u64, Step)>,
     which: F,
     /// For each source, the entry from which on all held back reads were released.
     begins: BTreeMap<Box<str>, u64>,
-    last: u64,
 }
 
 impl<F: Fn(&ChipRead) -> bool> Reading<F> {
@@ -148,13 +147,9 @@ impl<F: Fn(&ChipRead) -> bool> Reading<F> {
     fn group(&mut self) -> std::io::Result<Vec<Draft>> {
         let mut group = Vec::new();
         while group.len() < GROUP
-            && let Some(line) = self.reader.read()?
+            && let Some(entry) = self.entries.entry()?
         {
-            match line {
-                LogLine::Entry(entry) if entry.seq > self.last => break,
-                LogLine::Entry(entry) => group.extend(self.entry(*entry)),
-                LogLine::Bad { .. } | LogLine::State(_) => {}
-            }
+            group.extend(self.entry(entry));
         }
         Ok(group)
     }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use super::offer::Offers;
+use super::recent::Recent;
 use super::shared::{AppendRequest, Core, Shared};
+use super::sink::Sinks;
 use super::terms::{JournalConfig, OpenError};
 use super::{Journal, damage, failpoint, follow, lock, log, mark, paths, reserve, start, verify, writer};
 use crate::model::chip::Seq;
@@ -28,11 +30,21 @@ pub(super) struct Parts {
 impl Journal {
     /// Opens or creates the journal and starts its threads. Reads can be kept when this returns,
     /// but the queue may still be opening.
-    pub fn open(mut config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+    pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+        Self::open_for(config, board, &[])
+    }
+
+    /// Like [`Journal::open`], with these sinks beside the uplink. Nothing is pruned that they still
+    /// owe.
+    ///
+    /// # Errors
+    /// Like [`Journal::open`].
+    pub fn open_for(mut config: JournalConfig, board: Board, sinks: &[&str]) -> Result<Self, OpenError> {
         failpoint::announce(&board);
         config.segment_bytes = failpoint::segment_bytes(config.segment_bytes);
         let dir = config.dir.clone();
-        let (journal, Parts { log, requests, identity, oldest, durable, known }) = Self::assemble(config, board)?;
+        let (journal, Parts { log, requests, identity, oldest, durable, known }) =
+            Self::assemble(config, board, sinks)?;
         let share = || Arc::clone(&journal.shared);
         let (of_writer, of_follower, of_check) = (share(), share(), share());
         let io = |error| OpenError::Io { dir: dir.clone(), error };
@@ -49,7 +61,7 @@ impl Journal {
     }
 
     /// Makes the journal and the parts for its threads, without starting the threads.
-    pub(super) fn assemble(config: JournalConfig, board: Board) -> Result<(Self, Parts), OpenError> {
+    pub(super) fn assemble(config: JournalConfig, board: Board, sinks: &[&str]) -> Result<(Self, Parts), OpenError> {
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         start::not_mounted(&dir).map_or(Ok(()), |error| Err(io(error)))?;
@@ -97,6 +109,8 @@ impl Journal {
             serving: watch::Sender::new(false),
             dir_lock: Mutex::new(lock),
             offers: Offers::default(),
+            recent: Recent::default(),
+            sinks: Sinks::new(sinks),
             waker: OnceLock::new(),
         });
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);
@@ -121,6 +135,7 @@ impl Journal {
         }
         self.shared.lock().closing = true;
         self.shared.turn.notify_all();
+        self.shared.changed.send_modify(|_| {}); // readers see that the journal closes
         // The writer waits for requests. An empty request wakes it, and it sees that the journal
         // closes.
         let _ = self.requests.send(AppendRequest::unheard(Vec::new())).await;

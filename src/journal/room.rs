@@ -8,6 +8,7 @@ use super::log::{self, SegmentFile};
 use super::queue::{Broken, Queue};
 use super::reserve::{bytes_on_disk, free_bytes, make_reserve};
 use super::shared::Shared;
+use super::upload::RUFUS;
 use super::{disk, mark};
 use crate::status::ProblemCode;
 
@@ -17,7 +18,7 @@ const WARN_BEFORE_DAYS: u32 = 3;
 
 /// Deletes what may be deleted: spans of the queue that are covered, then log segments, the oldest
 /// first, that nothing needs any more and that are past their retention (see `age`) or over the
-/// limit. A read that is not uploaded is never deleted. The segment in which the last checkpoint
+/// limit. What a sink still owes is never deleted, so neither is a read that is not uploaded. The segment in which the last checkpoint
 /// ends, `saved`, is not deleted either, because the next start continues to read there. `cursors`
 /// are those of the same checkpoint: the next start must find the reads that wait according to it.
 pub(super) fn prune(
@@ -27,7 +28,8 @@ pub(super) fn prune(
     cursors: &BTreeMap<Box<str>, u64>,
 ) -> Result<(), Broken> {
     // Entries that are not in a run of the dedup index yet are still needed for it.
-    let needed = shared.lock().state.needed_from().min(shared.known().unsaved_from());
+    let (needed, sink) = shared.sinks.needed_from(&shared.lock().state);
+    let needed = needed.min(shared.known().unsaved_from());
     queue.drop_covered(|decoder| cursors.get(decoder).copied().unwrap_or(0))?;
     shared.set_spans(queue.spans());
     let data_dir = &shared.config.dir;
@@ -63,8 +65,11 @@ pub(super) fn prune(
     bytes += going.iter().map(|segment| segment.bytes).sum::<u64>();
     tell_expiring(shared, expiring);
     if bytes > shared.config.keep_bytes {
-        let message =
-            format!("the journal has {bytes} bytes, more than keep.max_bytes allows, but what is not uploaded is kept");
+        let kept = match sink.filter(|sink| *sink != RUFUS) {
+            Some(sink) => format!("what the sink `{sink}` has not passed on is kept"),
+            None => "what is not uploaded is kept".to_owned(),
+        };
+        let message = format!("the journal has {bytes} bytes, more than keep.max_bytes allows, but {kept}");
         shared.board.raise(ProblemCode::JournalOverLimit, "", message);
     } else {
         shared.board.clear(ProblemCode::JournalOverLimit, "");

@@ -15,7 +15,9 @@ use super::mark::WrittenMark;
 use super::offer::Offers;
 use super::paths::log_dir;
 use super::queue::Span;
+use super::recent::Recent;
 use super::reserve;
+use super::sink::Sinks;
 use super::state::{Rules, State, TAIL_MAX, WAITED, Waiting};
 use super::terms::{JournalConfig, JournalError, Kept, Received};
 use super::upload::UploadEvent;
@@ -95,6 +97,10 @@ pub(super) struct Shared {
     pub dir_lock: Mutex<std::fs::File>,
     /// What uplinks let the writer number.
     pub offers: Offers,
+    /// The newest groups, for readers near the head.
+    pub recent: Recent,
+    /// Who passes on what the journal has.
+    pub sinks: Sinks,
     /// The channel to the writer, for the journal's own threads.
     pub waker: OnceLock<mpsc::WeakSender<AppendRequest>>,
 }
@@ -143,6 +149,8 @@ pub(super) struct Core {
     /// Entries that ride with the next group, in order, at most [`RIDERS_MAX`] and those of one
     /// batch.
     pub riders: Vec<Draft>,
+    /// How many of them, the first ones, are in the group that is being written.
+    pub boarded: usize,
     /// Since when they ride. `None`: nothing rides.
     pub riding_since: Option<Instant>,
     /// Since when reads wait for stored reads. `None`: no read waits.

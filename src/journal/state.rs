@@ -118,6 +118,10 @@ pub(super) struct DecoderFold {
     pub cursor: u64,
     /// Last entry of the decoder that is a read and not held back.
     pub last: u64,
+    /// Last read or marker of the decoder: what a sink with cursors is owed. 0 in a state of an
+    /// earlier version (see [`DecoderFold::newest`]).
+    #[serde(default)]
+    pub heard: u64,
     /// Positions of the decoder's memory that are stored.
     pub held: StoredRanges,
     /// The last passings. Earlier versions stored them in another form under another name. That
@@ -199,6 +203,9 @@ pub(super) struct State {
     pub decoders: BTreeMap<Box<str>, DecoderFold>,
     /// The devices, by identifier.
     pub devices: BTreeMap<Box<str>, DeviceFold>,
+    /// The cursors of the sinks beside the uplink, by sink and source. See [`super::sink`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sinks: BTreeMap<Box<str>, BTreeMap<Box<str>, u64>>,
     /// Number of reads that no batch covers yet.
     pub waiting: u64,
     /// Log lines were lost once, so a device that appears later is in doubt, too.
@@ -268,6 +275,7 @@ impl State {
         match &entry.body {
             Body::Read(read) => self.read(entry, read, rules, found),
             Body::Upload(event) => self.upload(entry.seq, event),
+            Body::Settled(settled) => self.sink_settled(entry.seq, &entry.subject, settled),
             Body::Cleared(cleared) => {
                 if let Some(fold) = self.decoders.get_mut(&*entry.subject) {
                     fold.held.forget(cleared.unit.as_deref(), cleared.file.as_ref());
@@ -283,13 +291,12 @@ impl State {
     /// Records a marker. If the decoder numbers markers among its reads, the marker's position
     /// counts as stored.
     fn marker(&mut self, entry: &Entry, marker: &Marker) {
-        if &*marker.kind == Marker::LET_GO
-            && let Some(fold) = self.decoders.get_mut(&*entry.subject)
-        {
+        let fold = self.decoder_mut(&entry.subject, entry.seq);
+        fold.heard = entry.seq;
+        if &*marker.kind == Marker::LET_GO {
             fold.held_back.drop_through(marker.through.unwrap_or(0));
         }
         let Some(position) = &marker.position else { return };
-        let fold = self.decoder_mut(&entry.subject, entry.seq);
         fold.held.insert_through(position, marker.through.unwrap_or(position.number));
         if let Some(content) = marker.content() {
             fold.held.insert_read(position, content);
@@ -340,6 +347,7 @@ impl State {
         let again = is_new_entry && self.is_duplicate(entry, read, rules, found);
         let waits = is_new_entry && read.amid_stored && seq > self.waited_through;
         let fold = self.decoder_mut(decoder, seq);
+        fold.heard = seq;
         // A released read says nothing about the decoder's memory as it is now.
         if let Some(position) = read.position.as_ref().filter(|_| is_new_entry) {
             fold.held.insert_read(position, read.content());
@@ -750,15 +758,14 @@ impl State {
         self.trim_tail();
     }
 
-    /// The lowest entry that an upload may still need. Neither it nor any entry after it may be
-    /// pruned.
-    pub(super) fn needed_from(&self) -> u64 {
+    /// The lowest entry that an upload may still need. `None`: everything is settled.
+    pub(super) fn needed_from(&self) -> Option<u64> {
         let devices = self.devices.values().flat_map(|fold| {
             let open = fold.in_flight.iter().flat_map(|flight| flight.open.iter()).chain(fold.waiting_again());
             open.map(|item| item.seq.0)
         });
         let decoders = self.decoders.values().filter(|fold| fold.last > fold.cursor).map(|fold| fold.cursor + 1);
-        devices.chain(decoders).min().unwrap_or(self.followed + 1)
+        devices.chain(decoders).min()
     }
 
     /// Whether a passing that is set aside, or a read that is held back, is among the entries
@@ -881,6 +888,11 @@ impl DeviceFold {
 }
 
 impl DecoderFold {
+    /// Last read or marker of the decoder.
+    pub(super) fn newest(&self) -> u64 {
+        self.heard.max(self.last)
+    }
+
     fn judge(&mut self, chip: &str, seen: SeenAt, dead_time_ms: i64) -> ReadVerdict {
         if self.dead.is_dead(chip, seen, &self.life, dead_time_ms) { ReadVerdict::Dead } else { ReadVerdict::Passing }
     }

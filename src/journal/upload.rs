@@ -285,6 +285,19 @@ pub struct SendAgainOrder {
     pub through: Seq,
 }
 
+/// The name of the RUFUS uplink in the log.
+pub(super) const RUFUS: &str = "rufus";
+
+/// An event of another sink: all that the sink owes of a source, up to an entry, was passed on, or
+/// never will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The sink.
+    pub sink: Box<str>,
+    /// The entry.
+    pub through: Seq,
+}
+
 /// Passings that were numbered for a device and are not settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsettled {

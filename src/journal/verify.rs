@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::damage::{Damage, LOST, note, without};
+use super::entries::Entries;
 use super::entry::Body;
-use super::log::{LogLine, LogReader};
+use super::log::LogLine;
 use super::shared::{AppendRequest, Shared};
 use crate::status::ProblemCode;
 
@@ -65,17 +66,18 @@ pub(super) fn read_all(
     mut damage: Damage,
 ) -> std::io::Result<Option<Damage>> {
     let mut before = oldest.saturating_sub(1);
-    let Some(mut reader) = LogReader::open(&shared.log_dir(), None)? else { return Ok(Some(damage)) };
+    let Some(mut entries) = Entries::all(&shared.log_dir(), durable)? else { return Ok(Some(damage)) };
     let mut read = 0;
-    while before < durable {
-        match reader.read()? {
-            Some(LogLine::Entry(entry)) if entry.seq <= durable => {
+    while before < durable
+        && let Some(line) = entries.line()?
+    {
+        match line {
+            LogLine::Entry(entry) => {
                 damage.entry(before, entry.seq, &entry.body, &entry.subject);
                 before = before.max(entry.seq);
             }
-            Some(LogLine::Bad { segment, line, why }) => damage.line(segment, line, why),
-            Some(LogLine::State(_)) => {}
-            Some(LogLine::Entry(_)) | None => break,
+            LogLine::Bad { segment, line, why } => damage.line(segment, line, why),
+            LogLine::State(_) => {}
         }
         read += 1;
         if read % STEP == 0 {

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::damage::{LOST, in_words, note};
@@ -122,7 +123,11 @@ impl LogWriter {
         first: AppendRequest,
         mut more: impl FnMut() -> Option<AppendRequest>,
     ) -> bool {
-        let riders = shared.lock().riders.clone();
+        let riders = {
+            let mut core = shared.lock();
+            core.boarded = core.riders.len();
+            core.riders.clone()
+        };
         self.riders = riders.len();
         riders.into_iter().for_each(|rider| self.push(rider));
         let mut next = Some(first);
@@ -160,6 +165,8 @@ impl LogWriter {
 
     fn push(&mut self, (subject, time, body, raw): Draft) {
         let in_group = self.entries.len() as u64;
+        // As the line has it, so that an entry is the same from memory and from the log.
+        let time = Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time);
         self.entries.push(Entry { seq: self.log.next + in_group, in_group, subject, time, body, raw });
     }
 
@@ -188,11 +195,13 @@ impl LogWriter {
             let mut core = shared.lock();
             shared.follow(&mut core, &self.entries, self.log.place(), found);
             core.riders.drain(..std::mem::take(&mut self.riders));
+            core.boarded = 0;
             core.riding_since = core.riding_since.filter(|_| !core.riders.is_empty());
         }
         shared.board.journal(|journal| (journal.head, journal.durable) = (head.0, head.0));
         // Before anything else, because the POST waits for nothing but this.
         self.numbered.drain(..).for_each(Numbered::tell);
+        shared.recent.put(&mut self.entries, self.lines.len(), self.log.place());
         shared.changed.send_replace(head);
         self.answer();
         // The next group is probably no larger than this one. What a rare one took is given back.

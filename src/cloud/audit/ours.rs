@@ -26,8 +26,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::compare::{Ours, PassingState};
+use crate::journal::entries::Entries;
 use crate::journal::entry::Body;
-use crate::journal::log::{LogLine, LogPlace, LogReader};
+use crate::journal::log::{LogLine, LogPlace};
 use crate::journal::{Batch, UploadEvent, UploadItem, log_dir};
 
 /// Most runs of a session. Each repair may add one.
@@ -120,18 +121,17 @@ pub(crate) fn index(data_dir: &Path, device: &str, durable: u64) -> io::Result<O
     if !dir.is_dir() {
         return Ok(None);
     }
-    let Some(mut reader) = LogReader::open(&dir, None)? else { return Ok(None) };
+    let Some(mut entries) = Entries::all(&dir, durable)? else { return Ok(None) };
     let mut index = Index::default();
     let mut open: BTreeMap<u64, u64> = BTreeMap::new(); // of the batch in flight: number to read
     let mut begun = false;
     loop {
-        let place = reader.place();
-        let Some(line) = reader.read()? else { break };
+        let place = entries.place();
+        let Some(line) = entries.line()? else { break };
         match line {
             LogLine::Bad { .. } => index.damaged += 1,
             LogLine::State(json) if !begun => index.take_head(&json, device),
             LogLine::State(_) => {}
-            LogLine::Entry(entry) if entry.seq > durable => break,
             LogLine::Entry(entry) => {
                 begun = true;
                 let Body::Upload(event) = &entry.body else { continue };
@@ -247,12 +247,8 @@ impl Index {
     /// new number.
     pub(crate) fn waiting(&self, data_dir: &Path, decoders: &[Box<str>], durable: u64) -> io::Result<u64> {
         let mut waiting = self.returned.len() as u64;
-        let Some(mut reader) = LogReader::open(&log_dir(data_dir), None)? else { return Ok(waiting) };
-        while let Some(line) = reader.read()? {
-            let LogLine::Entry(entry) = line else { continue };
-            if entry.seq > durable {
-                break;
-            }
+        let Some(mut entries) = Entries::all(&log_dir(data_dir), durable)? else { return Ok(waiting) };
+        while let Some(entry) = entries.entry()? {
             let waits = matches!(&entry.body, Body::Read(read) if !read.held_back);
             let mine = waits && decoders.iter().any(|decoder| **decoder == *entry.subject);
             waiting += u64::from(mine && self.cursors.get(&*entry.subject).is_none_or(|cursor| entry.seq > *cursor));
@@ -305,10 +301,9 @@ pub(crate) fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: 
 
 /// The batches of a session while their numbers rise.
 struct Run {
-    reader: LogReader,
+    entries: Entries,
     device: Box<str>,
     token: Box<str>,
-    durable: u64,
     batch: BTreeMap<u64, Ours>, // one batch, and the open passings of earlier ones with all passings above them
     out: VecDeque<Ours>,
     last: u64,
@@ -317,23 +312,18 @@ struct Run {
 
 impl Run {
     fn open(dir: PathBuf, place: LogPlace, device: &str, token: &str, durable: u64) -> io::Result<Self> {
-        let reader = LogReader::open(&dir, Some(place))?;
-        let reader =
-            reader.ok_or_else(|| io::Error::other("old segments of the log were removed meanwhile; try again"))?;
+        let entries = Entries::at(&dir, place, durable)?;
+        let entries =
+            entries.ok_or_else(|| io::Error::other("old segments of the log were removed meanwhile; try again"))?;
         let (batch, out) = (BTreeMap::new(), VecDeque::new());
-        Ok(Self { reader, device: device.into(), token: token.into(), durable, batch, out, last: 0, ended: false })
+        Ok(Self { entries, device: device.into(), token: token.into(), batch, out, last: 0, ended: false })
     }
 
     fn advance(&mut self) -> io::Result<()> {
-        let Some(line) = self.reader.read()? else {
+        let Some(entry) = self.entries.entry()? else {
             self.end(PassingState::Open);
             return Ok(());
         };
-        let LogLine::Entry(entry) = line else { return Ok(()) };
-        if entry.seq > self.durable {
-            self.end(PassingState::Open);
-            return Ok(());
-        }
         let Body::Upload(event) = entry.body else { return Ok(()) };
         if *event.device() != *self.device {
             return Ok(());

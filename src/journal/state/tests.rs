@@ -531,7 +531,7 @@ fn the_segment_of_a_read_that_is_held_back_goes_by_age_alone_until_it_is_let_go(
         Body::Read(ChipRead { held_back, ..read })
     };
     fed.put("mat", "2026-03-06T19:27:48Z", read(true));
-    assert_eq!((fed.state.needed_from(), fed.state.waiting), (2, 0), "no upload needs it");
+    assert_eq!((fed.state.needed_from(), fed.state.waiting), (None, 0), "no upload needs it");
     assert!(fed.state.has_set_aside(1, 2) && !fed.state.has_set_aside(2, 9));
     let marker = Marker {
         kind: Marker::LET_GO.into(),
@@ -591,4 +591,19 @@ fn what_is_on_the_disk_keeps_its_names() {
     let event = r#"{"event":"quarantined","device":"D","num":3,"status":400,"answer":"no"}"#;
     let event: UploadEvent = serde_json::from_str(event).unwrap();
     assert_eq!(serde_json::to_value(&event).unwrap()["event"], "quarantined");
+}
+
+#[test]
+fn a_state_of_a_version_without_sinks_is_read_and_the_cursor_of_the_uplink_keeps_its_name() {
+    let old = r#"{"followed":9,"place":{"volume":1,"offset":400},"devices":{},"waiting":1,
+        "decoders":{"mat":{"cursor":7,"last":9,"held":HELD}}}"#;
+    let held = serde_json::to_string(&crate::model::chip::StoredRanges::default()).unwrap();
+    let mut state: State = serde_json::from_str(&old.replace("HELD", &held)).unwrap();
+    assert_eq!((state.decoders["mat"].cursor, state.decoders["mat"].newest(), state.needed_from()), (7, 9, Some(8)));
+    let json = serde_json::to_value(&state).unwrap();
+    assert!(json.get("sinks").is_none() && json["decoders"]["mat"]["cursor"] == 7);
+    state.sinks.entry("feed".into()).or_default().insert("mat".into(), 5);
+    let json = serde_json::to_value(&state).unwrap();
+    assert_eq!(json["sinks"], serde_json::json!({ "feed": { "mat": 5 } }));
+    assert_eq!(serde_json::from_value::<State>(json).unwrap(), state);
 }
