@@ -271,7 +271,7 @@ mod tests {
         }
         journal.close().await;
         // No read waits, so the next start reads on behind the state at the head of the last segment.
-        let rest = journal.shared.lock().rest.unwrap().place.segment;
+        let rest = journal.shared.lock().rest.unwrap().followed;
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
         room::prune(&journal.shared, &mut queue, rest, &BTreeMap::new()).unwrap();
         assert_eq!(firsts().collect::<Vec<_>>(), [4]);

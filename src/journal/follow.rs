@@ -157,16 +157,16 @@ impl Follower {
         self.checked = Instant::now();
         if turn.checkpoint || turn.closing {
             match checkpoint(shared, live, self.saved.take()) {
-                Ok(done) => {
-                    self.saved = done;
-                    self.index(shared);
-                }
+                Ok(done) => self.saved = done,
                 Err(broken) => {
                     self.give_up(shared);
                     recover(shared, &broken);
                     return true;
                 }
             }
+        }
+        if turn.checkpoint || turn.closing || turn.prune {
+            self.index(shared);
         }
         if turn.checkpoint || self.marked.elapsed() >= failpoint::turn(MARK_EVERY) {
             mark_durable(shared);
@@ -220,7 +220,10 @@ impl Follower {
     /// Writes full parts of the dedup index to the disk, as far as the last checkpoint covers them.
     fn index(&self, shared: &Shared) {
         let Some(saved) = &self.saved else { return };
-        catch_up::save(shared, saved.followed, saved.place.segment);
+        let active = shared.lock().active;
+        // What was followed up to the end of a segment needs nothing of that segment any more.
+        let segment = if saved.followed + 1 >= active { active } else { saved.place.segment };
+        catch_up::save(shared, saved.followed, segment);
     }
 
     /// Closes the queue.
@@ -235,7 +238,7 @@ impl Follower {
 
     fn prune(&mut self, shared: &Shared) {
         let (Some(live), Some(saved)) = (&mut self.queue, &self.saved) else { return };
-        match room::prune(shared, live, saved.place.segment, &saved.cursors) {
+        match room::prune(shared, live, saved.followed, &saved.cursors) {
             Ok(()) => shared.board.clear(ProblemCode::PruneFailed, ""),
             Err(error) => {
                 shared.board.raise(ProblemCode::PruneFailed, "", format!("old segments could not be removed: {error}"));

@@ -18,9 +18,9 @@ const WARN_BEFORE_DAYS: u32 = 3;
 
 /// Deletes what may be deleted: spans of the queue that are covered, then log segments, the oldest
 /// first, that nothing needs any more and that are past their retention (see `age`) or over the
-/// limit. What a sink still owes is never deleted, so neither is a read that is not uploaded. The segment in which the last checkpoint
-/// ends, `saved`, is not deleted either, because the next start continues to read there. `cursors`
-/// are those of the same checkpoint: the next start must find the reads that wait according to it.
+/// limit. What a sink still owes is never deleted, so neither is a read that is not uploaded. The
+/// next start continues behind entry `saved`, so no later entry is deleted either. `cursors` are
+/// those of that entry: the next start must find the reads that wait according to it.
 pub(super) fn prune(
     shared: &Shared,
     queue: &mut Queue,
@@ -41,7 +41,7 @@ pub(super) fn prune(
     let mut going: Vec<&SegmentFile> = Vec::new();
     for pair in segments.windows(2) {
         let [segment, next] = pair else { break };
-        if next.first > needed || segment.first >= saved {
+        if next.first > needed || next.first > saved + 1 {
             break;
         }
         // A passing that is set aside, or a read that is held back, is kept for `keep.days`,
@@ -199,7 +199,7 @@ mod tests {
         let mut look = |days: i64| loop {
             day = days.min(day + 7); // a longer step would not count in full
             wall.set(start + jiff::SignedDuration::from_hours(24 * day));
-            prune(&journal.shared, &mut queue, 11, &BTreeMap::new()).unwrap();
+            prune(&journal.shared, &mut queue, 10, &BTreeMap::new()).unwrap();
             if day == days {
                 break;
             }
