@@ -84,6 +84,9 @@ pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
         text.map(read).transpose()
     };
     let (from, to) = (instant("--from", args.from)?, instant("--to", args.to)?);
+    if from.zip(to).is_some_and(|(from, to)| to <= from) {
+        return Err(Failure::usage("--to must be later than --from"));
+    }
     let query = export::Query { from, to, decoder: args.decoder, durable };
     if let Some(name) = &query.decoder {
         is_known(name, &config, &reading, &query)?;

@@ -73,6 +73,8 @@ async fn an_export_takes_times_of_the_boxs_zone_and_shows_them_in_the_zone_that_
     // in UTC.
     let day = &time(&all[0])[..10];
     assert_eq!(export(&["--timezone", "UTC", "--from", day]).await.len(), 3);
+    let reversed = site.output(&["export", "--format", "csv", "--from", "2026-01-02", "--to", "2026-01-01"]).await;
+    assert_eq!(reversed.status.code(), Some(64), "an empty table would look as if nothing was read");
     let wrong = site.output(&["export", "--format", "csv", "--from", "25:00"]).await;
     assert!(wrong.status.code() == Some(64) && text(&wrong).contains("such as 10:00"), "{}", text(&wrong));
 }
