@@ -60,7 +60,9 @@ fn read_log(data: &Path) -> LogRead {
     let mut log = LogRead { reads: BTreeMap::new(), first: u64::MAX, last: 0 };
     let dir = log_dir(data);
     let Some(mut reader) = dir.is_dir().then(|| LogReader::open(&dir, None).unwrap()).flatten() else { return log };
+    // A segment is begun only when every number below its own is durable, and it may be empty yet.
     log.first = reader.place().segment;
+    log.last = log.first.saturating_sub(1);
     while let Some(line) = reader.read().unwrap() {
         let LogLine::Entry(entry) = line else { continue };
         log.last = log.last.max(entry.seq);
