@@ -15,8 +15,9 @@ use crate::decoders::{Frame, Framed};
 use crate::model::chip::Seq;
 use crate::model::clock::Step;
 
-/// Longest time that a stop, or a look at the log, waits for what rides with the next group.
-const SETTLE_MAX: Duration = Duration::from_secs(1);
+/// Longest time that a stop, or a look at the log, waits for what rides with the next group. A stop
+/// waits twice, and the box must have ended within 10 s, also when the disk is full.
+const SETTLE_MAX: Duration = Duration::from_millis(400);
 
 impl Journal {
     pub(super) async fn write(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
