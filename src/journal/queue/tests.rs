@@ -41,12 +41,8 @@ fn what_a_checkpoint_wrote_before_the_process_was_killed_in_it_does_not_count() 
     assert_eq!(db(&queue).scan_prefix(b"i").count(), 1, "nothing of it stays");
 }
 
-#[test]
-fn a_block_that_sled_lost_without_a_word_is_missed() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = State { followed: 600, waiting: 600, ..State::default() };
-    let json = serde_json::to_string(&state).unwrap();
-    let read = |seq| PendingRead {
+fn waiting(seq: u64) -> Waiting {
+    let read = PendingRead {
         seq: Seq(seq),
         decoder: "mat".into(),
         received: Timestamp::UNIX_EPOCH,
@@ -56,7 +52,15 @@ fn a_block_that_sled_lost_without_a_word_is_missed() {
         corrected_ms: 0,
         zone: None,
     };
-    let reads: Vec<Waiting> = (1..=600).map(|seq| Waiting { read: read(seq), verdict: ReadVerdict::Passing }).collect();
+    Waiting { read, verdict: ReadVerdict::Passing }
+}
+
+#[test]
+fn a_block_that_sled_lost_without_a_word_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State { followed: 600, waiting: 600, ..State::default() };
+    let json = serde_json::to_string(&state).unwrap();
+    let reads: Vec<Waiting> = (1..=600).map(waiting).collect();
     let mut queue = Queue::create(dir.path(), 0).unwrap();
     queue.checkpoint(&reads[..300], &json, &[]).unwrap();
     queue.checkpoint(&reads[300..], &json, &[]).unwrap();
@@ -220,23 +224,10 @@ fn the_block_of_a_read_is_found_however_far_before_it_begins() {
     let mut state = State { followed: 90_000_000, waiting: 3, ..State::default() };
     state.decoders.insert("mat".into(), DecoderFold::default());
     let json = serde_json::to_string(&state).unwrap();
-    let read = |seq| {
-        let read = PendingRead {
-            seq: Seq(seq),
-            decoder: "mat".into(),
-            received: Timestamp::UNIX_EPOCH,
-            chip: "MC00001".into(),
-            stamp: Stamp::Utc(Timestamp::UNIX_EPOCH),
-            replay: false,
-            corrected_ms: 0,
-            zone: None,
-        };
-        Waiting { read, verdict: ReadVerdict::Passing }
-    };
     let mut queue = Queue::create(dir.path(), 0).unwrap();
     // Two blocks. Between two reads of one there may be any number of other entries.
-    queue.checkpoint(&[read(7), read(5_000)], &json, &[]).unwrap();
-    queue.checkpoint(&[read(6_000), read(80_000_000)], &json, &[]).unwrap();
+    queue.checkpoint(&[waiting(7), waiting(5_000)], &json, &[]).unwrap();
+    queue.checkpoint(&[waiting(6_000), waiting(80_000_000)], &json, &[]).unwrap();
     let after = |seq| -> Vec<u64> {
         queue.spans()[0].reads_after(seq).unwrap().iter().map(|waiting| waiting.read.seq.0).collect()
     };
