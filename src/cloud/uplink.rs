@@ -78,6 +78,7 @@
 //! number and misses a lower number that arrives later); a transaction id (the cloud's schema has
 //! no field for it).
 
+mod arrivals;
 pub(crate) mod fresh;
 #[cfg(test)]
 mod history;
@@ -101,6 +102,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::arrivals::Arrivals;
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client, Inserted, OutcomeDoubt, Passing};
 use crate::config::{SessionMode, UploadConfig};
@@ -242,6 +244,7 @@ where
         fields: Arc::new(fields),
         held: None,
         again: Resender::new(ties),
+        arrivals: Arrivals::default(),
         stop: stop.clone(),
         start: Instant::now(),
     };
@@ -262,6 +265,7 @@ struct Driver<'a, F> {
     /// board shows it.
     held: Option<Seq>,
     again: Resender,
+    arrivals: Arrivals,
     stop: CancellationToken,
     start: Instant,
 }
@@ -363,6 +367,8 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             self.display.show(&self.config.device, self.machine.report());
             let input = match action {
                 Action::Record(event) => {
+                    let arrived = self.arrivals.follow(&event);
+                    self.display.board.arrived(&self.config.device, arrived.into_iter());
                     record(journal, event).await?;
                     continue;
                 }
@@ -440,6 +446,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             (batch, _) => batch,
         };
         if let Some(batch) = batch {
+            self.arrivals.numbered(&batch);
             self.machine.put(self.start.elapsed(), Input::Numbered(batch));
         }
         Ok(ended)
