@@ -22,10 +22,10 @@ pub(super) use session::{MAX_LAG, Row};
 use session::{NO_TEXT, Odd, SimSession};
 
 /// Most passings in all sessions. An insert beyond that is answered with 507.
-pub(super) const MAX_PASSINGS: usize = 8_000_000;
+pub(crate) const MAX_PASSINGS: usize = 8_000_000;
 
 /// Most sessions. One more is answered with 507.
-pub(super) const MAX_SESSIONS: usize = 10_000;
+pub(crate) const MAX_SESSIONS: usize = 10_000;
 
 /// Most devices that the fake binds. One more is answered with 507.
 pub(super) const MAX_DEVICES: usize = 10_000;
@@ -230,6 +230,10 @@ impl Store {
     /// The devices of a company, in the order in which they were bound.
     pub(super) fn devices(&self, company: usize) -> impl Iterator<Item = &Device> {
         self.devices.iter().filter(move |device| device.company == company)
+    }
+
+    pub(super) fn all_devices(&self) -> &[Device] {
+        &self.devices
     }
 
     pub(super) fn device(&self, id: &str) -> Option<&Device> {
