@@ -47,7 +47,7 @@ use names::Names;
 #[cfg(test)]
 pub use outcome::KeyFault;
 pub(crate) use outcome::{
-    Bound, CallError, CloudPassing, Device, FullPassing, Inserted, Listed, NotSent, OutcomeDoubt, Page, Pulled, Scope,
+    Bound, CallError, CloudPassing, Device, FullPage, FullPassing, Inserted, Listed, NotSent, OutcomeDoubt, Page, Pulled, Scope,
     Session, SessionInfo,
 };
 pub(crate) use trust::Distrust;
