@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
-use crate::commands::{audit, capture, check, correct, decode, demo, export, probe, resend, rewind, simulate, status};
+use crate::commands::{
+    audit, capture, check, correct, decode, demo, export, passings, probe, resend, rewind, simulate, status, watch,
+};
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
 use crate::daemon::{self, allocator, harden, logging};
@@ -51,6 +53,12 @@ enum Command {
     /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not
     /// supported, or read wrongly.
     Capture(capture::CaptureArgs),
+    /// List the passings that the cloud holds, in a session or of a device, and say which of them this
+    /// box sent.
+    Passings(passings::PassingsArgs),
+    /// Show the passings of a device as the cloud gets them, and how long each took from the read on
+    /// this box.
+    Watch(watch::WatchArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(args::DemoArgs),
     /// A decoder or a cloud to try things with.
@@ -141,6 +149,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Resend(args) => block_on(resend::run(args)),
         Command::Correct(args) => block_on(correct::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
+        Command::Passings(args) => block_on(passings::run(args)),
+        Command::Watch(args) => block_on(watch::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Probe(args) => block_on(probe::run(args)),

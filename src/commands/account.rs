@@ -150,6 +150,11 @@ impl Progress {
         self.0.set_message(what.into());
     }
 
+    /// Writes something else, with the line out of the way.
+    pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
+    }
+
     /// Waits for the work, and shows the line while it takes longer than a second.
     pub(crate) async fn over<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);

@@ -141,17 +141,17 @@ impl<'a, S: Source> Follower<'a, S> {
     pub(crate) async fn poll(&mut self) -> Result<Vec<News>, ListError> {
         let mut news = Vec::new();
         let mut reached = self.at.clone();
+        let mut gone = reached.is_none();
         if let Some(at) = &mut reached {
-            if self.by_number.is_none() {
-                self.pull(at, &mut news).await?;
-            }
-            if self.by_number.is_some() {
-                self.ask(at, &mut news).await?;
-            }
+            gone = match self.more(at, &mut news).await {
+                // The session was deleted.
+                Err(ListError::Cloud(CallError::SessionGone { .. })) => true,
+                other => other.map(|()| false)?,
+            };
         }
         let is_quiet = !news.iter().any(|news| matches!(news, News::Passings(_) | News::Session { .. }));
-        if reached.is_none() || (is_quiet && self.looked.elapsed() >= self.look) {
-            self.turn(&mut reached, &mut news).await?;
+        if gone || (is_quiet && self.looked.elapsed() >= self.look) {
+            self.turn(&mut reached, gone, &mut news).await?;
         }
         if let (Some(before), Some(at)) = (&self.at, &reached)
             && before.token != at.token
@@ -167,6 +167,16 @@ impl<'a, S: Source> Follower<'a, S> {
             news.insert(0, News::ByNumber(why));
         }
         Ok(news)
+    }
+
+    async fn more(&mut self, at: &mut Place, news: &mut Vec<News>) -> Result<(), ListError> {
+        if self.by_number.is_none() {
+            self.pull(at, news).await?;
+        }
+        if self.by_number.is_some() {
+            self.ask(at, news).await?;
+        }
+        Ok(())
     }
 
     /// The continuing pull, until nothing more waits.
@@ -234,8 +244,9 @@ impl<'a, S: Source> Follower<'a, S> {
         true
     }
 
-    /// Goes to the active session, if it is another one.
-    async fn turn(&mut self, at: &mut Option<Place>, news: &mut Vec<News>) -> Result<(), ListError> {
+    /// Goes to the active session, if it is another one. `gone`: the one before cannot be asked any
+    /// more.
+    async fn turn(&mut self, at: &mut Option<Place>, gone: bool, news: &mut Vec<News>) -> Result<(), ListError> {
         self.looked = Instant::now();
         let Some(Session { token, alias, .. }) = self.source.active(&self.device).await? else {
             self.none(news);
@@ -245,7 +256,7 @@ impl<'a, S: Source> Follower<'a, S> {
         if at.as_ref().is_some_and(|at| at.token.eq_ignore_ascii_case(&token)) || self.left.contains(&token) {
             return Ok(());
         }
-        if let Some(before) = at {
+        if let Some(before) = at.as_mut().filter(|_| !gone) {
             self.ask(before, news).await?; // the last passings of the session before
         }
         news.push(News::Session { token: token.clone(), alias });
@@ -258,7 +269,6 @@ impl<'a, S: Source> Follower<'a, S> {
             news.push(News::NoSession);
         }
     }
-
 }
 
 /// The number after the highest one of a session. `count` is how many passings the cloud says that
