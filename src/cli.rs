@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
-use crate::commands::{audit, capture, check, correct, decode, demo, export, probe, resend, rewind, simulate, status};
+use crate::commands::{audit, capture, check, correct, decode, demo, device, export, probe, resend, rewind, session, simulate, status};
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
 use crate::daemon::{self, allocator, harden, logging};
@@ -51,6 +51,12 @@ enum Command {
     /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not
     /// supported, or read wrongly.
     Capture(capture::CaptureArgs),
+    /// The timing devices of the account in the cloud: list, show, bind, unbind.
+    #[command(subcommand)]
+    Device(device::Device),
+    /// The sessions of a device in the cloud: list, show.
+    #[command(subcommand)]
+    Session(session::Session),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(args::DemoArgs),
     /// A decoder or a cloud to try things with.
@@ -141,6 +147,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Resend(args) => block_on(resend::run(args)),
         Command::Correct(args) => block_on(correct::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
+        Command::Device(what) => block_on(device::run(what)),
+        Command::Session(what) => block_on(session::run(what)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Probe(args) => block_on(probe::run(args)),
@@ -183,7 +191,11 @@ mod tests {
             zone.get_help().map(|help| help.to_string().starts_with("Zone of the times that are shown"))
         };
         for command in cli.get_subcommands().filter(|command| !WITHOUT_TIMES.contains(&command.get_name())) {
-            assert_eq!(same(command), Some(true), "{}", command.get_name());
+            let of_it: Vec<_> = command.get_subcommands().collect();
+            let all = if of_it.is_empty() { vec![command] } else { of_it };
+            for one in all {
+                assert_eq!(same(one), Some(true), "{} {}", command.get_name(), one.get_name());
+            }
         }
         for name in WITHOUT_TIMES {
             assert!(cli.find_subcommand(name).is_some(), "there is no {name} any more");
