@@ -21,6 +21,7 @@
 //! not really happen); a lenient mode (a test that passes with an unknown field proves less).
 
 mod answers;
+mod call;
 mod config;
 mod faults;
 mod habits;
@@ -41,10 +42,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use config::{Access, Closed, DEVICE, Generation, KEY, NoSession, SimCloudConfig};
+pub use config::{Access, BindType, Closed, DEVICE, Generation, KEY, NoSession, OtherCompany, Rebind, SimCloudConfig};
 pub use faults::{Answer, Apply, Chance, CloudFault, On};
 pub use habits::{HABITS, Habits};
 pub use state::Post;
@@ -79,8 +81,10 @@ impl SimCloud {
     pub async fn start_at(address: SocketAddr, config: SimCloudConfig) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let (entrance, door, address) = wire::open(address, stop.clone())?;
+        let mut store = Store::default();
+        config.companies().for_each(|(company, devices)| store.add_devices(company, devices));
         let state = State {
-            store: Store::new(&config.devices),
+            store,
             config,
             script: Script::default(),
             chooser: Chooser::default(),
@@ -115,8 +119,8 @@ impl SimCloud {
     pub fn configure(&self, change: impl FnOnce(&mut SimCloudConfig)) {
         let mut state = self.inner.lock();
         change(&mut state.config);
-        let devices = state.config.devices.clone();
-        state.store.add_devices(&devices);
+        let State { config, store, .. } = &mut *state;
+        config.companies().for_each(|(company, devices)| store.add_devices(company, devices));
     }
 
     /// Sets other habits from the next request on. The counters of the habits start again.
@@ -162,6 +166,28 @@ impl SimCloud {
     pub fn put_session(&self, device: &str, alias: &str, token: &str, passings: &[StoredPassing]) {
         self.inner.lock().store.put_session(device, alias, token, passings);
         self.inner.changed();
+    }
+
+    /// Opens sessions that hold this many passings of a race together, in equal shares. The last
+    /// passing was just now, and the last session is the active one. Returns the tokens, oldest
+    /// first. The fake takes no more sessions and passings than it can hold.
+    pub fn put_races(&self, device: &str, alias: &str, sessions: usize, passings: usize) -> Vec<String> {
+        let mut state = self.inner.lock();
+        let (sessions, passings) = state.store.room_for(sessions, passings);
+        let step = i64::try_from(store::RACE_STEP_MS).unwrap_or(i64::MAX);
+        let ago = |passings: usize| i64::try_from(passings).unwrap_or(i64::MAX).saturating_mul(step);
+        let end_ms = Timestamp::now().as_millisecond();
+        let mut left = passings;
+        let open = |index: usize| {
+            let share = passings / sessions + usize::from(index < passings % sessions);
+            let token = state.store.put_race(device, alias, end_ms.saturating_sub(ago(left)), share);
+            left -= share;
+            token.to_string()
+        };
+        let tokens = (0..sessions).map(open).collect();
+        drop(state);
+        self.inner.changed();
+        tokens
     }
 
     /// Puts another sender's passings into a session, without any rule or check.

@@ -1,5 +1,7 @@
 //! The fake against a plain HTTP client: each promise and each fault has its documented effect.
 
+mod companies;
+mod continuing;
 mod habits;
 
 use std::time::Duration;
