@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
-use crate::commands::{audit, capture, check, correct, decode, demo, export, probe, resend, rewind, simulate, status};
+use crate::commands::{
+    audit, capture, check, correct, decode, demo, export, import_boot, probe, resend, rewind, simulate, status,
+};
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
 use crate::daemon::{self, allocator, harden, logging};
@@ -51,6 +53,9 @@ enum Command {
     /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not
     /// supported, or read wrongly.
     Capture(capture::CaptureArgs),
+    /// Take the configuration and the API key over from the boot partition, where a laptop can write
+    /// them. A service does this at each boot, before the box reads.
+    ImportBoot(import_boot::ImportBootArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(args::DemoArgs),
     /// A decoder or a cloud to try things with.
@@ -141,6 +146,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Resend(args) => block_on(resend::run(args)),
         Command::Correct(args) => block_on(correct::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
+        Command::ImportBoot(args) => import_boot::run(&args),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Probe(args) => block_on(probe::run(args)),
@@ -173,7 +179,7 @@ mod tests {
 
     /// Commands that show no time to a person. `capture` and `decode` take the zone of the
     /// decoder's clock, and what they write is for programs.
-    const WITHOUT_TIMES: [&str; 6] = ["run", "resend", "demo", "simulate", "capture", "decode"];
+    const WITHOUT_TIMES: [&str; 7] = ["run", "resend", "import-boot", "demo", "simulate", "capture", "decode"];
 
     #[test]
     fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {

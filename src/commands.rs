@@ -9,6 +9,8 @@ pub(crate) mod correct;
 pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod export;
+pub(crate) mod files;
+pub(crate) mod import_boot;
 pub(crate) mod probe;
 pub(crate) mod resend;
 pub(crate) mod rewind;
