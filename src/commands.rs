@@ -1,6 +1,7 @@
 //! The commands, a file or a folder each. What the process is started with is read in
 //! [`crate::cli`].
 
+pub(crate) mod account;
 pub(crate) mod args;
 pub(crate) mod audit;
 pub(crate) mod capture;
@@ -11,6 +12,7 @@ pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod files;
 pub(crate) mod import_boot;
+pub(crate) mod machine;
 pub(crate) mod probe;
 pub(crate) mod resend;
 pub(crate) mod rewind;

@@ -3,7 +3,8 @@ use std::net::TcpListener;
 
 use reqwest::header;
 
-use super::answer::{active, created, device, held, session};
+use super::answer::account::device;
+use super::answer::{active, created, held, session};
 use super::*;
 
 /// The answer to an insert of three passings into session A.

@@ -1,0 +1,191 @@
+//! What the commands about the account in the cloud share (`device`, `session`, `passings`,
+//! `watch`): the client, which device and which session is meant, errors with their exit codes, and
+//! the table (`table`).
+//!
+//! Must hold: nothing here changes anything in the cloud.
+
+pub(crate) mod table;
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use crate::cloud::rufus::{CallError, Client, OutcomeDoubt, SessionInfo};
+use crate::commands::args::{Paths, load_right};
+use crate::config::Config;
+use crate::config::failure::Failure;
+use crate::daemon;
+use crate::model::clock::Wall;
+use crate::model::text;
+
+/// Work that takes longer than this gets a line on a terminal that says what goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two pictures of the progress line.
+const TICK: Duration = Duration::from_millis(120);
+/// The shortest end of a token or an identity that may stand for the whole of it.
+const END_MIN: usize = 6;
+
+/// The configuration, and a client for its account.
+pub(crate) struct Account {
+    /// The configuration.
+    pub config: Config,
+    /// The cloud with the key of the configuration.
+    pub client: Client,
+}
+
+impl Account {
+    /// Loads the configuration and the key.
+    ///
+    /// # Errors
+    /// Configuration (78): it has a mistake, no `[cloud]`, or no key.
+    pub(crate) fn load(place: &Paths) -> Result<Self, Failure> {
+        let config = load_right(place, false)?;
+        let Some(cloud) = &config.cloud else {
+            return Err(Failure::config(format!(
+                "{} has no [cloud]: this box has no account in the cloud yet; `passbridge setup` makes one",
+                place.config.display()
+            )));
+        };
+        let client = daemon::client(cloud, &config, Wall::default())?;
+        Ok(Self { config, client })
+    }
+
+    /// Returns the device that is meant. `typed` is its identity, the end of it, or nothing if the
+    /// configuration names one device only.
+    ///
+    /// # Errors
+    /// Usage (64): no device is typed, and the configuration has several or none. Or the end that
+    /// is typed fits several.
+    pub(crate) fn device(&self, typed: Option<&str>) -> Result<String, Failure> {
+        let known: Vec<&str> = self.config.devices().into_keys().collect();
+        let names = || known.iter().map(|id| format!("…{}", text::tail(id))).collect::<Vec<_>>().join(", ");
+        let Some(typed) = typed else {
+            return match known.as_slice() {
+                [one] => Ok((*one).to_owned()),
+                [] => Err(Failure::usage("the configuration names no device: say which with --device")),
+                _ => Err(Failure::usage(format!("there are several devices: say which with --device ({})", names()))),
+            };
+        };
+        let end = typed.trim_start_matches('…');
+        match known.iter().filter(|id| is_end(id, end)).collect::<Vec<_>>().as_slice() {
+            [one] => Ok((**one).to_owned()),
+            [] => Ok(end.to_owned()), // a device of the account that the configuration does not use
+            _ => Err(Failure::usage(format!("`{typed}` is the end of several devices: {}", names()))),
+        }
+    }
+
+    /// Returns the session that is meant: `typed` is its token, or the end of the token of a session
+    /// of `device`.
+    ///
+    /// # Errors
+    /// Usage (64): there is no such session, or several. Otherwise as [`failure`] says.
+    pub(crate) async fn session(&self, device: &str, typed: &str) -> Result<SessionInfo, Failure> {
+        let end = typed.trim_start_matches('…');
+        let listed = match self.client.sessions(device).await {
+            Ok(listed) => listed.all,
+            // The token may be of another device.
+            Err(CallError::DeviceUnknown { .. }) => Vec::new(),
+            Err(error) => return Err(failure(error)),
+        };
+        let fitting: Vec<SessionInfo> = listed.into_iter().filter(|info| is_end(&info.session.token, end)).collect();
+        match <[SessionInfo; 1]>::try_from(fitting) {
+            Ok([one]) => Ok(one),
+            Err(none) if none.is_empty() => match self.client.session_info(end).await.map_err(failure)? {
+                Some(info) => Ok(info),
+                None => Err(Failure::usage(format!(
+                    "the cloud has no session `{typed}`; `passbridge session list` shows those of the device"
+                ))),
+            },
+            Err(several) => {
+                let aliases = several.iter().map(|info| info.session.alias.as_deref().unwrap_or("without a name"));
+                let aliases = aliases.collect::<Vec<_>>().join(", ");
+                Err(Failure::usage(format!("`{typed}` is the end of several sessions ({aliases}): type more of it")))
+            }
+        }
+    }
+}
+
+/// Checks whether `end` is the whole identity or a usable end of it. Hexadecimal identities are
+/// typed in either case.
+fn is_end(id: &str, end: &str) -> bool {
+    let (id, end) = (id.to_ascii_lowercase(), end.to_ascii_lowercase());
+    id == end || (end.chars().count() >= END_MIN && id.ends_with(&end))
+}
+
+/// The failure of a command whose call to the cloud did not succeed. Permission (77): the key.
+/// Usage (64): what was asked about is not there. Data (65): the cloud refuses the content.
+/// Unavailable (69): no answer, or none that counts.
+pub(crate) fn failure(error: CallError) -> Failure {
+    let message = error.to_string();
+    match error {
+        CallError::KeyRefused { .. } => Failure::permission(message),
+        CallError::DeviceUnknown { .. } => {
+            Failure::usage(format!("{message}; `passbridge device list` shows the devices that this key may see"))
+        }
+        CallError::SessionGone { .. } => Failure::usage(message),
+        CallError::BadRequest { .. } | CallError::TooLarge { .. } => Failure::data(message),
+        CallError::Unknown { why: OutcomeDoubt::Unreadable(_), .. } => {
+            Failure::unavailable(format!("{message}; is [cloud].url the address of the RUFUS Cloud?"))
+        }
+        CallError::NotSent(_) | CallError::Portal | CallError::TooMany { .. } | CallError::Unknown { .. } => {
+            Failure::unavailable(message)
+        }
+    }
+}
+
+/// A line on the terminal that says what goes on. It appears after a second, and never in a file.
+#[derive(Clone)]
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    /// A line that is not shown yet.
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        bar.set_message(what.into());
+        Self(bar)
+    }
+
+    /// Changes what the line says.
+    pub(crate) fn say(&self, what: impl Into<String>) {
+        self.0.set_message(what.into());
+    }
+
+    /// Waits for the work, and shows the line while it takes longer than a second.
+    pub(crate) async fn over<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
+            return done;
+        }
+        self.0.set_draw_target(ProgressDrawTarget::stderr());
+        self.0.enable_steady_tick(TICK);
+        let done = work.await;
+        self.0.finish_and_clear();
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_meant_by_its_end_in_either_case() {
+        assert!(is_end("65A1FF115B", "65a1ff115b") && is_end("65A1FF115B", "ff115b"));
+        assert!(!is_end("65A1FF115B", "f115b"), "five characters are too few");
+        assert!(is_end("abc", "abc") && !is_end("65A1FF115B", "65A1FF"));
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_exit_code() {
+        let answer: Box<str> = "x".into();
+        let code = |error| failure(error).exit_code();
+        let fault = crate::cloud::rufus::KeyFault::Rejected;
+        assert_eq!(code(CallError::KeyRefused { status: 403, fault, answer: answer.clone() }), 77);
+        assert_eq!(code(CallError::DeviceUnknown { answer: answer.clone() }), 64);
+        assert_eq!(code(CallError::SessionGone { status: 404, answer: answer.clone() }), 64);
+        assert_eq!(code(CallError::BadRequest { status: 400, answer: answer.clone() }), 65);
+        assert_eq!(code(CallError::Portal), 69);
+        let why = OutcomeDoubt::Unreadable(answer);
+        assert_eq!(code(CallError::Unknown { why, retry_after: None }), 69);
+    }
+}
