@@ -10,7 +10,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
-use crate::commands::{audit, capture, check, correct, decode, demo, device, export, probe, resend, rewind, session, simulate, status};
+use crate::commands::{
+    audit, capture, check, correct, decode, demo, device, export, import_boot, probe, resend, rewind, session, simulate,
+    status,
+};
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
 use crate::daemon::{self, allocator, harden, logging};
@@ -57,6 +60,9 @@ enum Command {
     /// The sessions of a device in the cloud: list, show.
     #[command(subcommand)]
     Session(session::Session),
+    /// Take the configuration and the API key over from the boot partition, where a laptop can write
+    /// them. A service does this at each boot, before the box reads.
+    ImportBoot(import_boot::ImportBootArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(args::DemoArgs),
     /// A decoder or a cloud to try things with.
@@ -149,6 +155,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Capture(args) => block_on(capture::run(args)),
         Command::Device(what) => block_on(device::run(what)),
         Command::Session(what) => block_on(session::run(what)),
+        Command::ImportBoot(args) => import_boot::run(&args),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Probe(args) => block_on(probe::run(args)),
@@ -181,7 +188,7 @@ mod tests {
 
     /// Commands that show no time to a person. `capture` and `decode` take the zone of the
     /// decoder's clock, and what they write is for programs.
-    const WITHOUT_TIMES: [&str; 6] = ["run", "resend", "demo", "simulate", "capture", "decode"];
+    const WITHOUT_TIMES: [&str; 7] = ["run", "resend", "import-boot", "demo", "simulate", "capture", "decode"];
 
     #[test]
     fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {

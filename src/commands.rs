@@ -11,6 +11,8 @@ pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod device;
 pub(crate) mod export;
+pub(crate) mod files;
+pub(crate) mod import_boot;
 pub(crate) mod machine;
 pub(crate) mod probe;
 pub(crate) mod resend;
