@@ -54,6 +54,15 @@ impl Account {
         Ok(Self { config, client })
     }
 
+    /// The devices that the configuration names. A box may have no decoder yet.
+    pub(crate) fn devices(&self) -> Vec<&str> {
+        let mut known = self.config.devices();
+        if let Some(device) = self.config.cloud.as_ref().and_then(|cloud| cloud.device_id.as_deref()) {
+            known.entry(device).or_default();
+        }
+        known.into_keys().collect()
+    }
+
     /// Returns the device that is meant. `typed` is its identity, the end of it, or nothing if the
     /// configuration names one device only.
     ///
@@ -61,7 +70,7 @@ impl Account {
     /// Usage (64): no device is typed, and the configuration has several or none. Or the end that
     /// is typed fits several.
     pub(crate) fn device(&self, typed: Option<&str>) -> Result<String, Failure> {
-        let known: Vec<&str> = self.config.devices().into_keys().collect();
+        let known = self.devices();
         let names = || known.iter().map(|id| format!("…{}", text::tail(id))).collect::<Vec<_>>().join(", ");
         let Some(typed) = typed else {
             return match known.as_slice() {
@@ -86,7 +95,7 @@ impl Account {
     /// Usage (64): the account has no such device, or several. Otherwise as [`failure`] says.
     pub(crate) async fn any_device(&self, typed: Option<&str>) -> Result<String, Failure> {
         let id = self.device(typed)?;
-        if self.config.devices().contains_key(&*id) {
+        if self.devices().contains(&&*id) {
             return Ok(id);
         }
         let listed = match self.client.devices().await {

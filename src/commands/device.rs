@@ -12,8 +12,10 @@ use crate::cloud::rufus::{Bound, CallError, Device as Known};
 use crate::commands::account::table::{self, Cell, Column, Form, column, detail};
 use crate::commands::account::{Account, Progress, failure, is_end, make, name, typed_answer};
 use crate::commands::args::{Paths, TimesIn, print};
-use crate::commands::machine;
+use crate::commands::{files, machine};
+use crate::config::edit::ConfigText;
 use crate::config::failure::Failure;
+use crate::config::replace::replace;
 use crate::daemon::logging;
 use crate::model::text::printable;
 
@@ -97,6 +99,9 @@ pub(crate) struct BindArgs {
     /// Model of the device. Without it what the machine says of itself.
     #[arg(long, value_name = "MODEL", value_parser = name)]
     model: Option<String>,
+    /// Write the id into the configuration, as [cloud] device_id. Comments and everything else stay.
+    #[arg(long)]
+    write: bool,
     /// Serial number of the device. Without it that of this machine.
     #[arg(long, value_name = "NUMBER", value_parser = name)]
     serial: Option<String>,
@@ -166,7 +171,7 @@ fn row(account: &Account, id: Option<&str>, device: &Known) -> Vec<Cell> {
         Cell::Number(device.passings),
         Cell::Time(device.seen_ms),
         device.status.as_deref().into(),
-        Cell::Flag(id.map(|id| account.config.devices().contains_key(id))),
+        Cell::Flag(id.map(|id| account.devices().contains(&id))),
         device.kind.as_deref().into(),
         device.firmware.as_deref().into(),
         Cell::Time(device.created_ms),
@@ -183,10 +188,13 @@ async fn bind(args: BindArgs) -> Result<(), Failure> {
     };
     let model = args.model.clone().or_else(|| machine::model(root)).unwrap_or_else(|| MODEL.to_owned());
     let account = Account::load(&shared.place)?;
+    // A file that cannot be changed is told before anything is bound.
+    let text = args.write.then(|| config_text(&shared.place.config)).transpose()?;
     let binding = Binding { model, serial_number, alias: args.alias.clone() };
     let binding_it = Progress::new("binding the device");
     let bound = binding_it.over(make(Call::Bind, async || account.client.bind(&binding).await)).await;
     let Bound { device, before } = bound.map_err(failure)?;
+    let written = text.map(|text| write_id(&shared.place.config, text, &device)).transpose()?;
     if shared.form.json || shared.form.csv {
         let row = [
             Cell::token(&device),
@@ -194,7 +202,7 @@ async fn bind(args: BindArgs) -> Result<(), Failure> {
             Some(&*binding.model).into(),
             binding.alias.as_deref().into(),
             Cell::Flag(Some(before)),
-            Cell::Text(None),
+            Cell::Text(written.as_ref().map(|_| shared.place.config.display().to_string())),
         ];
         return print(&table::one(shared.form, &BOUND, &row, &shared.times.shown())?);
     }
@@ -203,10 +211,43 @@ async fn bind(args: BindArgs) -> Result<(), Failure> {
         true => format!("the serial number {number} was bound before, and keeps its device:\n{device}\n"),
         false => format!("bound, with the serial number {number} and the model {model}:\n{device}\n"),
     })?;
-    if account.config.devices().contains_key(&*device) {
-        return print("the configuration names it already\n");
+    let file = shared.place.config.display();
+    print(&match written {
+        Some(Written { old: Some(old) }) if old != *device => format!(
+            "{file} names it now, instead of {old}. Restart passbridge to take it over. What was numbered for the old \
+             device follows with: passbridge resend --from-device {old} --to-device {device}\n"
+        ),
+        Some(_) => format!("{file} names it now. Restart passbridge to take it over\n"),
+        None if account.devices().contains(&&*device) => "the configuration names it already\n".to_owned(),
+        None => format!("to upload to it: device_id = \"{device}\" in [cloud] of {file}, or the same command with --write\n"),
+    })
+}
+
+/// Reads the configuration to change it.
+fn config_text(file: &Path) -> Result<ConfigText, Failure> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| Failure::io(format!("{} cannot be read: {error}", file.display())))?;
+    Ok(ConfigText::parse(file, &text)?)
+}
+
+/// The configuration has the new id.
+struct Written {
+    /// The id that it had before.
+    old: Option<String>,
+}
+
+/// Writes the id of a device that is bound into the configuration.
+fn write_id(file: &Path, mut text: ConfigText, device: &str) -> Result<Written, Failure> {
+    let by_hand = format!("The device is bound: write device_id = \"{device}\" into [cloud] by hand");
+    let old = text.get("cloud", "device_id").map(str::to_owned);
+    text.set("cloud", "device_id", device);
+    let text = text.to_string();
+    if let Some(error) = files::load(file, &text, true, &[]).err().and_then(|errors| errors.into_iter().next()) {
+        return Err(Failure::config(format!("{error}. {by_hand}")));
     }
-    print(&format!("to upload to it: device_id = \"{device}\" in [cloud] of {}\n", shared.place.config.display()))
+    let written = replace(file, text.as_bytes(), files::config_rights(file));
+    written.map_err(|error| Failure::io(format!("{} cannot be written: {error}. {by_hand}", file.display())))?;
+    Ok(Written { old })
 }
 
 /// What the cloud deletes with a device.
@@ -238,7 +279,7 @@ async fn unbind(args: UnbindArgs) -> Result<(), Failure> {
     let asking = Progress::new("asking the cloud what it deletes with the device");
     let (id, name, lost) = asking.over(what_is_lost(&account, &args.device)).await?;
     let named = name.map_or(String::new(), |name| format!(" ({})", printable(&name)));
-    let here = match account.config.devices().contains_key(&*id) {
+    let here = match account.devices().contains(&&*id) {
         true => " This box uploads to it: its reads stay here then, and wait for another device.",
         false => "",
     };

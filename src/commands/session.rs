@@ -1,10 +1,13 @@
-//! `session`: the sessions of a device in the cloud. It lists and shows them.
+//! `session`: the sessions of a device in the cloud. It lists and shows them, and opens and closes
+//! them (`change`).
+
+mod change;
 
 use clap::{Args, Subcommand};
 
 use crate::cloud::rufus::SessionInfo;
 use crate::commands::account::table::{self, Cell, Column, Form, column, detail};
-use crate::commands::account::{Account, Progress, failure};
+use crate::commands::account::{Account, Progress, failure, name};
 use crate::commands::args::{Paths, TimesIn, print};
 use crate::config::failure::Failure;
 use crate::model::text::tail;
@@ -28,6 +31,12 @@ pub(crate) enum Session {
     Show(ShowArgs),
     /// Show the active session. Exit code 69 if there is none.
     Active(ListArgs),
+    /// Open a session. The running session of the device ends for ever. What waits on this box goes
+    /// into the running one first.
+    Open(OpenArgs),
+    /// Close a session for ever. Without TOKEN: the active one. What waits on this box goes into it
+    /// first.
+    Close(CloseArgs),
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +68,27 @@ pub(crate) struct ShowArgs {
     shared: Shared,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct OpenArgs {
+    /// Name of the new session.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    alias: String,
+    /// Do not ask whether the running session may end.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloseArgs {
+    /// Token of the session, or at least its last six characters.
+    #[arg(value_name = "TOKEN")]
+    token: Option<String>,
+    #[command(flatten)]
+    shared: Shared,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -68,6 +98,8 @@ pub(crate) async fn run(what: Session) -> Result<(), Failure> {
         Session::List(args) => list(&args.shared).await,
         Session::Show(ShowArgs { token, shared }) => show(&shared, token.as_deref()).await,
         Session::Active(args) => show(&args.shared, None).await,
+        Session::Open(args) => change::open(&args).await,
+        Session::Close(args) => change::close(&args).await,
     }
 }
 

@@ -1,8 +1,10 @@
-//! `device` and `session`: the account in the cloud, as a timer types the commands.
+//! `device`, and what `session` reads: the account in the cloud, as a timer types the commands.
 
 use std::process::Output;
 
-use passbridge::testing::sim::cloud::{Access, Answer, CloudFault, DEVICE, Generation, KEY, On, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::cloud::{
+    Access, Answer, CloudFault, DEVICE, Generation, KEY, On, OtherCompany, SimCloud, SimCloudConfig, StoredPassing,
+};
 use serde_json::Value;
 
 use crate::support::child::Site;
@@ -127,4 +129,76 @@ async fn a_machine_is_bound_with_its_serial_number_and_a_second_time_it_is_the_s
     let shown = json(&site, &["device", "show", &id[id.len() - 8..]]).await;
     assert_eq!((&shown["alias"], &shown["used_here"]), (&ALIAS.into(), &false.into()));
     assert_eq!(json(&site, &["device", "list"]).await.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_bind_writes_the_id_into_the_configuration_and_keeps_what_a_person_wrote() {
+    let (_cloud, site) = cloud(Generation::Legacy).await;
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let commented = text.replace("[cloud]\n", "# the account of the club\n[cloud] # one only\n");
+    std::fs::write(site.config(), &commented).unwrap();
+    let (code, told) = said(&site, &["device", "bind", "--serial", "S-1", "--write"]).await;
+    assert_eq!(code, Some(0), "{told}");
+    let id = told.lines().find(|line| line.len() == DEVICE.len()).expect("the id is told").to_owned();
+    assert!(told.contains(&format!("--from-device {DEVICE} --to-device {id}")), "{told}");
+    assert_eq!(std::fs::read_to_string(site.config()).unwrap(), commented.replace(DEVICE, &id));
+    assert_eq!(json(&site, &["device", "show"]).await["deviceid"], id);
+    let again = json(&site, &["device", "bind", "--serial", "S-1", "--write"]).await;
+    assert_eq!((&again["deviceid"], &again["bound_before"]), (&id.into(), &true.into()));
+    // A file that cannot be changed is told before anything is bound.
+    std::fs::write(site.config(), commented.replace("[status]", "[status")).unwrap();
+    assert_eq!(said(&site, &["device", "bind", "--serial", "S-2", "--write"]).await.0, Some(78));
+}
+
+#[tokio::test]
+async fn a_device_is_unbound_only_by_its_id_and_with_the_right_and_what_goes_with_it_is_named() {
+    let (cloud, site) = cloud(Generation::OpenApi).await;
+    let passing = |num| StoredPassing { num, time_ms: 1_780_000_000_000, chip: None, bib: "1".into() };
+    cloud.put_session(DEVICE, "Race", "TOKEN-1", &(1..=7).map(passing).collect::<Vec<_>>());
+    cloud.open_session(DEVICE, "Sunday");
+    let (code, told) = said(&site, &["device", "unbind", "0A115B"]).await;
+    assert!(code == Some(64) && told.contains("deletes 2 sessions and 7 passings"), "{told}");
+    assert!(told.contains("--yes-delete-everything") && told.contains("This box uploads to it"), "{told}");
+    let yes = ["device", "unbind", DEVICE, "--yes-delete-everything"];
+    assert_eq!(cloud.violations(), Vec::<String>::new());
+    let (code, told) = said(&site, &yes).await;
+    assert!(code == Some(77) && told.contains("right to unbind") && told.contains("Nothing was unbound"), "{told}");
+    // A key that may unbind and not read gets no counts.
+    cloud.configure(|config| config.keys = vec![(KEY.to_owned(), Access::WriteUnbind)]);
+    let (code, told) = said(&site, &["device", "unbind", DEVICE]).await;
+    assert!(code == Some(64) && told.contains("may not ask how many"), "{told}");
+    cloud.configure(|config| config.keys = vec![(KEY.to_owned(), Access::ReadWriteUnbind)]);
+    // The answer is lost: the second one says that the device is gone.
+    cloud.fault(On::Device, CloudFault::slow(std::time::Duration::ZERO)); // the question before it
+    cloud.fault(On::Device, CloudFault::after(Answer::Cut));
+    let (code, told) = said(&site, &yes).await;
+    assert!(code == Some(0) && told.contains("is unbound"), "{told}");
+    assert_eq!(json(&site, &["device", "list"]).await, Value::Array(Vec::new()));
+    let (code, told) = said(&site, &["device", "show"]).await;
+    assert!(code == Some(64) && told.contains("device list"), "{told}");
+}
+
+#[tokio::test]
+async fn a_device_of_another_company_is_not_seen() {
+    const OTHER: &str = "65A10000000000000000000000000000000000000000000000000000000B226C";
+    let (cloud, site) = cloud(Generation::OpenApi).await;
+    let other = OtherCompany { devices: vec![(OTHER.to_owned(), "theirs".to_owned())], ..OtherCompany::default() };
+    cloud.configure(|config| config.others = vec![other]);
+    for asked in [&["device", "show", OTHER][..], &["session", "list", "--device", OTHER]] {
+        let (code, told) = said(&site, asked).await;
+        assert!(code == Some(64) && told.contains("another company"), "{told}");
+    }
+    let (code, told) = said(&site, &["session", "open", "--alias", "x", "--yes", "--device", OTHER]).await;
+    assert!(code == Some(64) && told.contains("another company"), "{told}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_clouds_is_told_with_the_setting_to_look_at() {
+    let (cloud, site) = cloud(Generation::OpenApi).await;
+    cloud.fault_always(On::Device, CloudFault::before(Answer::not_json()));
+    let (code, told) = said(&site, &["device", "list"]).await;
+    assert!(code == Some(69) && told.contains("[cloud].url"), "{told}");
+    cloud.fault_always(On::Device, CloudFault::before(Answer::html()));
+    let (code, told) = said(&site, &["device", "list"]).await;
+    assert!(code == Some(69) && told.contains("captive portal"), "{told}");
 }

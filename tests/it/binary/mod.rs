@@ -21,6 +21,7 @@ mod queue;
 mod reading;
 mod rewind;
 mod security;
+mod session;
 mod signals;
 mod stop;
 mod tls;
