@@ -71,7 +71,7 @@ pub(crate) async fn run(args: PassingsArgs) -> Result<(), Failure> {
     }
     let times = args.between()?;
     let account = Account::load(&args.place)?;
-    let device = account.device(args.device.as_deref())?;
+    let device = account.any_device(args.device.as_deref()).await?;
     let progress = Progress::new("asking the cloud for passings");
     progress.over(list(&args, &account, &device, times, &progress)).await
 }

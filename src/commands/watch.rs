@@ -83,7 +83,7 @@ pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
     });
     let from = from.transpose()?;
     let account = Account::load(&args.place)?;
-    let device = account.device(args.device.as_deref())?;
+    let device = account.any_device(args.device.as_deref()).await?;
     let end = args.time.map(|time| Instant::now() + time);
     let data_dir = &account.config.data_dir;
     let joined = match from {

@@ -2,6 +2,7 @@
 //! queue, beside another one, and as a timer types its commands. Decoders and cloud are simulated
 //! here, in the process of the test.
 
+mod account;
 mod audit;
 mod capture;
 mod commands;
@@ -20,6 +21,7 @@ mod queue;
 mod reading;
 mod rewind;
 mod security;
+mod session;
 mod signals;
 mod stop;
 mod tls;
