@@ -106,6 +106,8 @@ pub(crate) struct Listing<'a, P> {
     crowded: bool,
     /// The longest page.
     longest: usize,
+    /// The cloud refused a question without a last number.
+    needs_last: bool,
     windows: u32,
     /// The windows were given up.
     whole: Option<Whole>,
@@ -140,6 +142,7 @@ impl<'a, P: FullPages> Listing<'a, P> {
             widest: i64::MAX,
             crowded: false,
             longest: 0,
+            needs_last: false,
             windows: 0,
             whole: None,
             unplaced: 0,
@@ -174,14 +177,15 @@ impl<'a, P: FullPages> Listing<'a, P> {
                 }
                 Ok(Seen::TooMuch { half }) => self.narrow(last, half)?,
                 Ok(Seen::NoRange) => self.whole = Some(Whole::of(&self.scope)),
-                Err(refused @ CallError::BadRequest { .. }) => match &self.scope {
-                    Scope::Times { .. } if last > self.next => {
-                        self.narrow(last, None)?;
-                        self.widest = self.width;
-                    }
-                    Scope::Times { .. } => return Err(refused.into()),
-                    _ => self.whole = Some(Whole::of(&self.scope)),
-                },
+                // The question may be too wide, if it is known where it ends.
+                Err(CallError::BadRequest { .. }) if self.end < HIGHEST && last > self.next => {
+                    self.narrow(last, None)?;
+                    self.widest = self.width;
+                }
+                Err(CallError::BadRequest { .. }) if last == HIGHEST && !self.needs_last => self.needs_last = true,
+                Err(CallError::BadRequest { .. }) if self.end == HIGHEST => {
+                    self.whole = Some(Whole::of(&self.scope));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -217,7 +221,7 @@ impl<'a, P: FullPages> Listing<'a, P> {
     fn question(&self, first: i64, last: i64) -> (Scope, i64) {
         match &self.scope {
             Scope::Numbers { token, .. } | Scope::Session { token } => {
-                let last = (last < HIGHEST).then(|| number(last) + 1);
+                let last = (last < HIGHEST || self.needs_last).then(|| number(last) + 1);
                 (Scope::Numbers { token: token.clone(), first: number(first).saturating_sub(1), last }, 1)
             }
             Scope::Times { device, .. } => {

@@ -161,6 +161,9 @@ fn cut_short(written: u64, error: ListError) -> Failure {
         ListError::Cloud(CallError::SessionGone { .. }) if written == 0 => Failure::usage(
             "the cloud has no such session any more; `passbridge session list` shows those of the device",
         ),
+        ListError::Cloud(error @ CallError::BadRequest { .. }) if written == 0 => {
+            Failure::data(format!("{error}; ask for less with --first and --last, or with --from and --to"))
+        }
         ListError::Cloud(error) if written == 0 => failure(error),
         error => Failure::unavailable(format!("the list is cut short after {written} passings: {error}")),
     }
