@@ -183,7 +183,7 @@ impl Index {
         let segments = if dir.is_dir() { segments(&dir)? } else { Vec::new() };
         let Some(segment) = segments.iter().rev().nth(1) else { return Ok(Self::default()) };
         let place = LogPlace { segment: segment.first, offset: 0 };
-        Ok(Self { place: Some(place), begins_late: true, ..Self::default() })
+        Ok(Self { place: Some(place), begins_late: segment.first > 1, ..Self::default() })
     }
 
     /// Takes in what follows in the log, up to entry `durable`. `false`: there is no journal.

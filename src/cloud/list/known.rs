@@ -118,9 +118,8 @@ impl Known {
             return Ok(vec![BoxSide::unknown(); rows.len()]);
         }
         let mut wanted: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
-        let key = |row: &'_ FullPassing| row.num_passing;
         for row in rows {
-            if let (Some(token), Some(num)) = (row.token_session.as_deref().or(session), key(row)) {
+            if let (Some(token), Some(num)) = (row.token_session.as_deref().or(session), row.num_passing) {
                 wanted.entry(token).or_default().insert(num);
             }
         }
@@ -198,5 +197,108 @@ impl Known {
             side.received = received.map(|received| clock::corrected(&self.index.steps, seq, received));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::entry::{Body, Entry, write_line};
+    use crate::journal::log::{Log, segments};
+    use crate::journal::{Batch, UploadEvent, log_dir};
+    use crate::model::chip::{ChipRead, Seq, Stamp};
+    use crate::model::clock::Step;
+
+    struct Written {
+        dir: tempfile::TempDir,
+        log: Log,
+    }
+
+    impl Written {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let log = Log::open(&log_dir(dir.path()), "test", None).unwrap().0;
+            Self { dir, log }
+        }
+
+        fn write(&mut self, subject: &str, body: Body) -> u64 {
+            let (seq, time) = (self.log.next, Timestamp::from_second(1000).unwrap());
+            let entry = Entry { seq, in_group: 0, subject: subject.into(), time, body, raw: Box::default() };
+            let mut line = Vec::new();
+            write_line(&mut line, &entry);
+            self.log.append(&line, 1).unwrap();
+            seq
+        }
+
+        /// A read, its passing with this number in session A, and the answer of the cloud.
+        fn sent(&mut self, num: u64) {
+            let stamp: Stamp = "2026-06-17T10:00:00".parse().map(Stamp::Local).unwrap();
+            let seq = self.write("mat", Body::Read(ChipRead::new(format!("0xC{num}"), stamp)));
+            let (bib, chip) = ("7".into(), format!("C{num}").into());
+            let item = UploadItem { seq: Seq(seq), num, time_ms: num as i64, corrected_ms: 0, bib, chip };
+            let batch = Batch { decoders: vec!["mat".into()], ..Batch::resend("D", "A", vec![item]) };
+            self.write("D", Body::Upload(UploadEvent::Batch(batch)));
+            let accepted = UploadEvent::Accepted { device: "D".into(), first: num, last: num, duplicates: 0 };
+            self.write("D", Body::Upload(accepted));
+        }
+
+        fn look(&self, mut known: Known, rows: &[FullPassing]) -> Vec<(Whose, Option<String>)> {
+            let sides = known.look(rows, Some("A"), u64::MAX).unwrap();
+            sides.into_iter().map(|side| (side.whose, side.chip.map(|chip| chip.to_string()))).collect()
+        }
+    }
+
+    fn row(num: u64) -> FullPassing {
+        let (bib, chip) = (Some("7".into()), Some(format!("C{num}").into()));
+        FullPassing { num_passing: Some(num), time_ms: Some(num as i64), bib, chip, ..Default::default() }
+    }
+
+    use Whose::{Different, Foreign, Ours, Unknown};
+
+    #[test]
+    fn a_passing_is_foreign_only_if_the_log_has_every_number_of_its_session() {
+        let mut log = Written::new();
+        log.sent(1);
+        log.sent(2);
+        log.log.rotate(Some(r#"{"devices":{"D":{"sessions":[["A","Race",3]]}}}"#)).unwrap();
+        log.sent(3);
+        let other = FullPassing { token_session: Some("B".into()), ..row(1) };
+        let no_number = FullPassing { num_passing: None, ..row(1) };
+        let rows = [row(1), row(3), FullPassing { time_ms: Some(0), ..row(2) }, row(4), other, no_number];
+        let chip = |chip: &str| Some(chip.to_owned());
+        let whole = [
+            (Ours, chip("0xC1")),
+            (Ours, chip("0xC3")),
+            (Different, chip("0xC2")),
+            (Foreign, None),
+            (Foreign, None),
+            (Unknown, None),
+        ];
+        let all = || Known::all(log.dir.path(), "D");
+        assert_eq!(log.look(all(), &rows), whole);
+        assert_eq!(log.look(Known::from_now_on(log.dir.path(), "D").unwrap(), &rows), whole);
+        let first = &segments(&log_dir(log.dir.path())).unwrap()[0];
+        std::fs::remove_file(&first.path).unwrap();
+        let end =
+            [(Unknown, None), (Ours, chip("0xC3")), (Unknown, None), (Foreign, None), (Unknown, None), (Unknown, None)];
+        assert_eq!(log.look(all(), &rows), end);
+        let nowhere = Known::all(&log.dir.path().join("nowhere"), "D");
+        assert!(log.look(nowhere, &rows).iter().all(|(whose, _)| *whose == Unknown));
+    }
+
+    #[test]
+    fn what_is_sent_between_two_looks_is_ours_and_a_step_of_the_clock_moves_the_receipt() {
+        let mut log = Written::new();
+        log.sent(1);
+        let mut known = Known::all(log.dir.path(), "D");
+        let rows = [row(1), row(2)];
+        let whose = |sides: Vec<BoxSide>| sides.iter().map(|side| side.whose).collect::<Vec<_>>();
+        assert_eq!(whose(known.look(&rows, Some("A"), u64::MAX).unwrap()), [Ours, Foreign]);
+        log.sent(2);
+        let step = Step { from: 1, sure: log.log.next - 1, before_ms: 1_000_000, step_ms: 5000 };
+        log.write("box", Body::Clock(step));
+        let sides = known.look(&rows, Some("A"), u64::MAX).unwrap();
+        assert_eq!(sides[1].received, Some(Timestamp::from_second(1005).unwrap()));
+        assert_eq!(whose(sides), [Ours, Ours]);
     }
 }
