@@ -320,6 +320,9 @@ impl World {
                     self.keep(at, frames);
                 }
             }
+            Op::Stream { decoder, ref sent, steps, follow } => {
+                self.stream(decoder % self.decoders.len(), sent, (steps, follow));
+            }
             Op::Write => {
                 self.write();
             }
@@ -395,6 +398,21 @@ impl World {
         self.decoders[at].open.push(frames.clone());
         assert!(poll(&mut keeping).is_pending(), "kept before anything was written");
         self.keeping.push((at, frames, keeping));
+    }
+
+    fn stream(&mut self, at: usize, sent: &[Sent], (steps, follow): (u32, bool)) {
+        for sent in sent {
+            let frames = self.decoders[at].frames(*sent);
+            if frames.is_empty() || disk::is_off() {
+                return;
+            }
+            self.keep(at, frames);
+            self.write();
+            self.upload(self.setup.devices[at], steps);
+            if follow && !disk::is_off() {
+                self.follow(false, false);
+            }
+        }
     }
 
     /// The command `correct`, as far as the journal carries it out.

@@ -253,6 +253,15 @@ impl Machine {
                 if again.is_empty() && !self.timers.full && now < self.timers.due(now, &self.upload) {
                     return Some(Action::Count { limit: self.upload.batch_max.max(1) });
                 }
+                let company = self.timers.company(&self.upload);
+                if again.is_empty()
+                    && !self.timers.full
+                    && now < company
+                    && let Some(terms) = self.offer()
+                {
+                    let until = company.min(until_poll);
+                    return Some(Action::Wait { until, reads: false, offer: Some(terms) });
+                }
                 Some(Action::Form {
                     token: joined.token.clone(),
                     next: joined.next,
@@ -264,8 +273,8 @@ impl Machine {
         }
     }
 
-    /// The terms of an offer, while nothing of the device waits or is in flight, and nothing is to
-    /// be asked before a number is given.
+    /// The terms of an offer, while nothing of the device is in flight, and nothing is to be asked
+    /// before a number is given.
     fn offer(&self) -> Option<OfferTerms> {
         let joined = self.session.joined.as_ref()?;
         let free = self.batch.work.is_none() && self.trust.recall.is_empty();
@@ -451,8 +460,10 @@ impl Machine {
         self.records.push_back(UploadEvent::Batch(batch));
     }
 
-    /// The batch is durable already.
+    /// The batch is durable already. It covers all that waited.
     fn on_numbered(&mut self, now: Duration, batch: Batch) {
+        self.timers.looked(now);
+        (self.timers.look, self.timers.noticed, self.timers.full) = (Some(now), None, false);
         self.batch.full = false;
         self.counters.nothing_waits = Some(false);
         self.note_numbered(now, &batch.items);

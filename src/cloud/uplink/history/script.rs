@@ -68,6 +68,14 @@ pub(super) enum Op {
         decoder: usize,
         sent: Vec<Sent>,
     },
+    /// Reads come one by one. Each is written, and then the uplink of its device makes this many
+    /// steps. With `follow`, a checkpoint follows each time.
+    Stream {
+        decoder: usize,
+        sent: Vec<Sent>,
+        steps: u32,
+        follow: bool,
+    },
     /// The writer runs once.
     Write,
     /// The follower runs once. With `copy`, the queue as it was before is saved for

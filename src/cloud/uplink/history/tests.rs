@@ -19,8 +19,9 @@ const HISTORIES: u32 = 200;
 const SEED: u64 = 1;
 
 /// Events that must happen in this many histories.
-const TROUBLE: [&str; 16] = [
+const TROUBLE: [&str; 17] = [
     "POSTs",
+    "batches of reads that waited, written with the next",
     "batches written with their reads",
     "corrections",
     "corrections taken back before they went up",
@@ -133,6 +134,8 @@ fn ops() -> impl Strategy<Value = Op> {
     ];
     prop_oneof![
         16 => (0usize..3, vec(sent(), 1..6)).prop_map(|(decoder, sent)| Op::Keep { decoder, sent }),
+        6 => (0usize..3, vec(sent(), 2..9), 1u32..20, proptest::bool::weighted(0.2))
+            .prop_map(|(decoder, sent, steps, follow)| Op::Stream { decoder, sent, steps, follow }),
         8 => Just(Op::Write),
         6 => any::<(bool, bool)>().prop_map(|(prune, copy)| Op::Follow { prune, copy }),
         16 => (device.clone(), 1u32..40).prop_map(|(device, steps)| Op::Upload { device, steps }),
@@ -150,7 +153,13 @@ fn ops() -> impl Strategy<Value = Op> {
 }
 
 fn histories() -> impl Strategy<Value = History> {
-    (setups(), vec(ops(), 5..70)).prop_map(|(setup, ops)| History { setup, ops })
+    // In every second history there is a session from the start.
+    (setups(), any::<bool>(), vec(ops(), 5..70)).prop_map(|(setup, open, mut ops)| {
+        if open {
+            ops.insert(0, Op::Session { device: 0, open });
+        }
+        History { setup, ops }
+    })
 }
 
 fn play_many(count: u64, seed: u64, play: impl Fn(&History) -> Result<(), String>) {
