@@ -237,7 +237,8 @@ impl World {
         let name = device.borrow().name.clone();
         let at = self.devices.iter().position(|one| Rc::ptr_eq(one, device)).unwrap();
         let mine = self.decoders.iter().zip(&self.setup.devices).filter(|(_, to)| **to == at);
-        let upload = crate::config::UploadConfig { batch_max: self.setup.batch_max, ..upload() };
+        let upload =
+            crate::config::UploadConfig { batch_max: self.setup.batch_max, linger: self.setup.linger, ..upload() };
         let config = UplinkConfig {
             device: name,
             decoders: mine.map(|(decoder, _)| decoder.name.clone()).collect(),

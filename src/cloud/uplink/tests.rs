@@ -77,6 +77,28 @@ fn reads_that_waited_are_numbered_with_the_next_read_and_without_it_a_moment_lat
 }
 
 #[test]
+fn without_a_linger_no_read_wakes_the_uplink_before_the_next_post_may_go_and_all_of_them_go_then() {
+    let mut world = World::with_session();
+    world.config.upload.linger = Duration::ZERO;
+    world.crash(0);
+    world.read(1);
+    world.drain();
+    let rested = world.now + world.config.upload.min_interval;
+    let mut noticed = 0;
+    while world.now < rested {
+        world.read(40);
+        let action = world.step();
+        noticed += u32::from(matches!(action, Action::Wait { reads: true, .. } | Action::Count { .. }));
+    }
+    assert!(noticed <= 1, "the uplink looked {noticed} times"); // the look after the POST
+    let waiting = world.store.reads.len() as u64;
+    world.drain();
+    assert!(world.now - rested < SECOND, "they went {:?} later", world.now - rested);
+    assert_eq!(world.rows(0).len() as u64, waiting);
+    world.audit();
+}
+
+#[test]
 fn none_then_a_session_that_closes_with_an_unknown_outcome_then_another() {
     for arrived in [CallFault::LostAndClosed, CallFault::LostBefore] {
         let mut world = World::new(SessionMode::Active);

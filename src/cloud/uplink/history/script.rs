@@ -16,6 +16,7 @@ pub(super) struct Setup {
     pub(super) segment_bytes: u64,
     pub(super) keep_bytes: u64,
     pub(super) batch_max: usize,
+    pub(super) linger: Duration,
     pub(super) mode: SessionMode,
     pub(super) dedup: bool,
     pub(super) counts: (bool, bool),

@@ -54,17 +54,19 @@ fn setups() -> impl Strategy<Value = Setup> {
     // With a POST that is applied 6 s late, a lag of at most 8 s is still within the time that the
     // uplink waits.
     let lag = prop_oneof![2 => Just(Duration::ZERO), 1 => (1u64..=8).prop_map(Duration::from_secs)];
-    let cloud = (page, lag, proptest::bool::weighted(0.2));
+    let linger = prop_oneof![2 => Just(Duration::ZERO), 1 => Just(Duration::from_millis(200))];
+    let cloud = (page, lag, linger, proptest::bool::weighted(0.2));
     (devices, dead_time, segment_bytes, keep_bytes, batch_max, mode, any::<(bool, bool, bool)>(), cloud, any::<u64>())
         .prop_map(
             |(devices, dead_time, segment_bytes, keep_bytes, batch_max, mode, (dedup, one, both), cloud, seed)| {
-                let (page, lag, writer) = cloud;
+                let (page, lag, linger, writer) = cloud;
                 Setup {
                     devices,
                     dead_time,
                     segment_bytes,
                     keep_bytes,
                     batch_max,
+                    linger,
                     mode,
                     dedup,
                     counts: (one, one && both),
@@ -227,6 +229,7 @@ fn a_post_before_the_group_of_its_batch_is_durable_breaks_the_first_invariant() 
         segment_bytes: 1 << 30,
         keep_bytes: 1 << 30,
         batch_max: 100,
+        linger: Duration::ZERO,
         mode: SessionMode::Active,
         dedup: true,
         counts: (true, true),
