@@ -70,7 +70,8 @@
 //! How it works: [`machine`] decides, without sockets, journal or clock. [`run`] is the thin driver
 //! that performs the machine's actions. While the uplink rests, it lets the journal number the next
 //! read together with keeping it ([`Offer`]): one write for both, and the POST follows at once. The
-//! driver lets `Accepted` ride with the next group. If the event is lost, the machine only asks
+//! batch of reads that waited for `min_interval` is written with the next read too, if one comes
+//! within 100 ms. The driver lets `Accepted` ride with the next group. If the event is lost, the machine only asks
 //! about its part again. Everything else is durable before the next action.
 //!
 //! Rejected: giving numbers at the POST (after a crash between the two, the passings would get
@@ -454,6 +455,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             (batch, _) => batch,
         };
         if let Some(batch) = batch {
+            self.tell_held(None); // the batch covers all that waited
             self.machine.put(self.start.elapsed(), Input::Numbered(batch));
         }
         Ok(ended)
