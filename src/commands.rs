@@ -16,5 +16,6 @@ pub(crate) mod machine;
 pub(crate) mod probe;
 pub(crate) mod resend;
 pub(crate) mod rewind;
+pub(crate) mod setup;
 pub(crate) mod simulate;
 pub(crate) mod status;
