@@ -149,7 +149,8 @@ async fn what_is_there(ask: &Ask, args: &SetupArgs, target: &Target) -> Result<O
 
 async fn by_hand(ask: &Ask, target: &Target) -> Result<FoundDecoder, Failure> {
     // A protocol that needs options is written by hand: the documents have its block.
-    let specs: Vec<&'static Spec> = REGISTRY.iter().copied().filter(|spec| (spec.make)(&Settings::new()).is_ok()).collect();
+    let specs: Vec<&'static Spec> =
+        REGISTRY.iter().copied().filter(|spec| (spec.make)(&Settings::new()).is_ok()).collect();
     let items: Vec<String> = specs.iter().map(|spec| format!("{} ({})", spec.title, spec.name)).collect();
     loop {
         let chosen = ask.choose("What is it", items.clone(), 0).await?;

@@ -20,6 +20,7 @@ mod queue;
 mod reading;
 mod rewind;
 mod security;
+mod setup;
 mod signals;
 mod stop;
 mod tls;
