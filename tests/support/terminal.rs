@@ -90,6 +90,20 @@ impl Terminal {
         }
     }
 
+    /// Waits until the screen shows this anywhere.
+    ///
+    /// # Panics
+    /// It is not shown in time.
+    pub fn shows(&self, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        let mut screen = self.seen.screen.lock().unwrap();
+        while !screen.text().contains(text) {
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(left > Duration::ZERO, "the screen does not show {text:?}:\n{}", screen.text());
+            screen = self.seen.changed.wait_timeout(screen, left).unwrap().0;
+        }
+    }
+
     /// Types, once the program waits for keys: before that the terminal would show them by itself.
     pub fn type_in(&self, keys: &str) {
         let end = Instant::now() + PATIENCE;

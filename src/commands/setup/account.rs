@@ -236,8 +236,12 @@ fn shown(id: &str, device: &rufus::Device) -> String {
         true => alias.chars().take(ALIAS_SHOWN).chain("…".chars()).collect(),
         false => alias,
     };
-    let count = |count: Option<u64>, what: &str| count.map(|count| format!(", {count} {what}")).unwrap_or_default();
-    format!("{alias} (id …{}{})", printable(&tail(id)), count(device.sessions, "sessions"))
+    let sessions = match device.sessions {
+        None => String::new(),
+        Some(1) => ", 1 session".to_owned(),
+        Some(count) => format!(", {count} sessions"),
+    };
+    format!("{alias} (id …{}{sessions})", printable(&tail(id)))
 }
 
 /// What this box is bound with.
