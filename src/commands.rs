@@ -1,6 +1,7 @@
 //! The commands, a file or a folder each. What the process is started with is read in
 //! [`crate::cli`].
 
+pub(crate) mod account;
 pub(crate) mod args;
 pub(crate) mod audit;
 pub(crate) mod capture;
@@ -8,9 +9,16 @@ pub(crate) mod check;
 pub(crate) mod correct;
 pub(crate) mod decode;
 pub(crate) mod demo;
+pub(crate) mod device;
 pub(crate) mod export;
+pub(crate) mod files;
+pub(crate) mod import_boot;
+pub(crate) mod machine;
+pub(crate) mod passings;
 pub(crate) mod probe;
 pub(crate) mod resend;
 pub(crate) mod rewind;
+pub(crate) mod session;
 pub(crate) mod simulate;
 pub(crate) mod status;
+pub(crate) mod watch;

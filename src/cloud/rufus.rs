@@ -12,7 +12,7 @@
 //!   this module sends a request twice on its own.
 //! * Every answer has a size limit. No error, no stored answer and no `Debug` contains the key.
 //!
-//! The module hides HTTP, TLS (`trust`), names (`names`) and JSON envelopes. In `answer`, functions
+//! The calls of a timer, which the upload does not need, are in `account`. The module hides HTTP, TLS (`trust`), names (`names`) and JSON envelopes. In `answer`, functions
 //! without sockets turn bytes into typed outcomes.
 //!
 //! Rejected: one struct for each documented schema (the documents describe two generations and omit
@@ -21,6 +21,7 @@
 //!
 //! Source of the facts: the public API pages of RUFUS, both generations.
 
+pub(crate) mod account;
 mod answer;
 mod names;
 mod outcome;
@@ -45,7 +46,10 @@ use names::Names;
 
 #[cfg(test)]
 pub use outcome::KeyFault;
-pub(crate) use outcome::{CallError, CloudPassing, Device, Inserted, NotSent, OutcomeDoubt, Page, Scope, Session};
+pub(crate) use outcome::{
+    Bound, CallError, CloudPassing, Device, FullPage, FullPassing, Inserted, Listed, NotSent, OutcomeDoubt, Page,
+    Pulled, Scope, Session, SessionInfo,
+};
 pub(crate) use trust::Distrust;
 use trust::causes;
 
@@ -266,7 +270,7 @@ impl Client {
 
     /// `GET /devices/{device}`
     pub async fn device(&self, device: &str) -> Result<Device, CallError> {
-        self.get(&["devices", device], &[], ANSWER_LIMIT, answer::device).await
+        self.get(&["devices", device], &[], ANSWER_LIMIT, answer::account::device).await
     }
 
     /// `POST /sessions`: creates a session that is active at once. It closes any other active
@@ -293,20 +297,7 @@ impl Client {
     /// server may ignore any of the parameters, so the caller filters the answer and limits the
     /// pages.
     pub async fn stored(&self, scope: &Scope, page: u32) -> Result<Page, CallError> {
-        let mut query = Vec::new();
-        let path = match scope {
-            Scope::Numbers { token, first, last } => {
-                query.push(("first", first.to_string()));
-                query.extend(last.map(|last| ("last", last.to_string())));
-                ["passings", "session", &**token]
-            }
-            Scope::Session { token } => ["passings", "session", &**token],
-            Scope::Times { device, from, to } => {
-                query.extend([("from", wire_time(*from)), ("to", wire_time(*to))]);
-                ["passings", "device", &**device]
-            }
-        };
-        query.push(("page", page.to_string()));
+        let (path, query) = scope_query(scope, page);
         self.get(&path, &query, PAGE_LIMIT, answer::held).await
     }
 
@@ -408,6 +399,25 @@ impl Client {
         let body = scrub(body, key.expose_secret());
         read(&Reply { status, headers: &headers, body: &body })
     }
+}
+
+/// Returns the path and the query of a call for stored passings.
+fn scope_query(scope: &Scope, page: u32) -> ([&str; 3], Vec<(&'static str, String)>) {
+    let mut query = Vec::new();
+    let path = match scope {
+        Scope::Numbers { token, first, last } => {
+            query.push(("first", first.to_string()));
+            query.extend(last.map(|last| ("last", last.to_string())));
+            ["passings", "session", &**token]
+        }
+        Scope::Session { token } => ["passings", "session", &**token],
+        Scope::Times { device, from, to } => {
+            query.extend([("from", wire_time(*from)), ("to", wire_time(*to))]);
+            ["passings", "device", &**device]
+        }
+    };
+    query.push(("page", page.to_string()));
+    (path, query)
 }
 
 /// Removes the key from an answer that echoes it, before any code reads the answer.

@@ -86,6 +86,7 @@ mod inquiry;
 pub(crate) mod machine;
 #[cfg(test)]
 mod model;
+mod orders;
 mod pace;
 mod recall;
 mod sizing;
@@ -109,8 +110,10 @@ use crate::journal::{Batch, Journal, JournalError, Offer, Pending, PendingRead, 
 use crate::model::chip::Seq;
 use crate::model::text::tail;
 use crate::status::{Board, ProblemCode, SessionStatus, UploadState};
-pub(crate) use machine::SessionProgress;
 use machine::{Action, Formed, Input, Machine, OfferTerms, ResendPermit, UplinkReport};
+pub(crate) use machine::{Outcome, SessionProgress, Wanted};
+use orders::Orders;
+pub(crate) use orders::{LEFT_MAX, SessionChange, SessionOrder};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);
@@ -158,9 +161,11 @@ pub(crate) struct Resend {
 /// Limit of the passings in a [`Resend`].
 pub(crate) const RESEND_MAX: usize = machine::limits::BATCH_LIMIT;
 
-/// What connects an uplink with the audits of its device.
+/// What connects an uplink with the audits of its device, and with people.
 #[derive(Debug)]
 pub(crate) struct Ties {
+    /// Orders to open or close a session. The uplink takes one at a time.
+    pub sessions: mpsc::Receiver<SessionOrder>,
     /// Requests to send passings again. The uplink takes one between two batches.
     pub resends: mpsc::Receiver<Resend>,
     /// The session that the uplink follows. Updated each time the uplink rests and everything is
@@ -178,6 +183,7 @@ impl Default for Ties {
     fn default() -> Self {
         let never = watch::Sender::default();
         Self {
+            sessions: mpsc::channel(1).1,
             resends: mpsc::channel(1).1,
             follows: watch::Sender::default(),
             try_again: never.subscribe(),
@@ -235,6 +241,7 @@ where
     let machine = Machine::new(&config.device, config.session, config.upload, state, fastrand::u64(..));
     let display = Display { board: &board, shown: None };
     let device = config.device.clone();
+    let (orders, ties) = (Orders::new(ties.sessions), Ties { sessions: mpsc::channel(1).1, ..ties });
     let mut driver = Driver {
         config,
         client,
@@ -242,6 +249,7 @@ where
         display,
         fields: Arc::new(fields),
         held: None,
+        orders,
         again: Resender::new(ties),
         stop: stop.clone(),
         start: Instant::now(),
@@ -262,6 +270,7 @@ struct Driver<'a, F> {
     /// The read that holds up the upload because its date is not known yet, if there is one. The
     /// board shows it.
     held: Option<Seq>,
+    orders: Orders,
     again: Resender,
     stop: CancellationToken,
     start: Instant,
@@ -357,6 +366,10 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 journal.settle().await?; // the audit that asked reads the log next
                 self.again.answer();
             }
+            self.orders.end(&mut self.machine, journal, &self.config).await?;
+            if let Some(input) = self.orders.begin(journal, &self.config.device).await? {
+                self.machine.put(self.start.elapsed(), input);
+            }
             if let Some(input) = self.again.turn(&self.machine) {
                 self.machine.put(self.start.elapsed(), input);
             }
@@ -381,9 +394,9 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                     Input::Waiting((!pending.is_empty()).then(|| pending.passings()))
                 }
                 Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
-                Action::Form { token, next, limit, without, again } => {
+                Action::Form { token, next, limit, bound, without, again } => {
                     changed.borrow_and_update();
-                    Input::Formed(self.form(journal, &token, (next, limit), &without, again))
+                    self.form(journal, &token, (next, limit), bound, &without, again)
                 }
                 call => match self.call(call).await {
                     Some(input) => input,
@@ -426,6 +439,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 (Ended::Otherwise, Some(batch))
             }
             () = self.again.next() => (Ended::Otherwise, None),
+            () = self.orders.next() => (Ended::Otherwise, None), // taken at the top of the loop
             Ok(()) = keys.changed() => {
                 keys.mark_changed(); // handled at the top of the loop
                 (Ended::Otherwise, None)
@@ -447,24 +461,28 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
         Ok(ended)
     }
 
-    /// Forms the next batch of what waits: at most `limit` passings, numbered from `next`.
+    /// Forms the next batch of what waits: at most `limit` passings, numbered from `next`, of reads
+    /// up to `bound`.
     fn form(
         &mut self,
         journal: &Journal,
         token: &str,
         (next, limit): (u64, usize),
+        bound: Option<Seq>,
         without: &[Seq],
         again: Vec<UploadItem>,
-    ) -> Option<Formed> {
+    ) -> Input {
         // The passings left out are among the released ones, which are first in `pending`.
         let most = limit + without.len() - again.len().min(limit - 1);
         let mut pending = journal.pending(&self.config.device, &self.config.decoders, most);
         pending.returned.retain(|item| !without.contains(&item.seq));
+        pending.end_at(bound);
+        let through = pending.through;
         let pending = journal.with_right_times(&self.config.device, pending);
         let again = journal.right_times(again);
         let (batch, held) = form(&self.config, token, next, pending, again, &*self.fields);
         self.tell_held(held);
-        batch
+        formed(batch, bound, through)
     }
 
     /// Raises a problem that names the read which holds up the upload because its date is not
@@ -510,11 +528,12 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             Action::AskDevice => {
                 Input::Device(unless_stopped(stop, given_up, client.device(device)).await?.map(|_| ()))
             }
-            Action::Create => {
+            Action::Create { alias } => {
                 let today = TimeZone::system().to_datetime(self.display.board.now()).date();
-                let alias = format!("{} {today}", self.config.name);
+                let alias = alias.map_or_else(|| format!("{} {today}", self.config.name), String::from);
                 Input::Created(unless_stopped(stop, GRACE, client.create_session(device, &alias)).await?)
             }
+            Action::Close { token } => Input::Closed(unless_stopped(stop, GRACE, client.close_session(&token)).await?),
             Action::Post { token, items } => {
                 Input::Posted(unless_stopped(stop, GRACE, post(client, &token, &items)).await?)
             }
@@ -587,6 +606,15 @@ fn form(
         decoders: config.decoders.clone(),
     };
     (Some(Formed { batch, stored }), held)
+}
+
+/// The result of forming a batch of what is pending up to `through`.
+fn formed(batch: Option<Formed>, bound: Option<Seq>, through: Seq) -> Input {
+    match bound {
+        // While the queue does not serve, or a read waits for the reads before it, more may follow.
+        Some(bound) if batch.is_none() && through >= bound => Input::Drained,
+        _ => Input::Formed(batch),
+    }
 }
 
 /// Lets the journal form and number the batch of the next read itself.

@@ -7,7 +7,7 @@
 mod clock;
 mod outside;
 mod report;
-mod service;
+pub(crate) mod service;
 
 use std::io::{self};
 use std::path::Path;

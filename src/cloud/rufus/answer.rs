@@ -14,7 +14,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,12 +21,14 @@ use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
 use jiff::tz::Offset;
 use reqwest::header::{self, HeaderMap};
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::outcome::{CallError, CloudPassing, Device, Inserted, KeyFault, OutcomeDoubt, Page, Session};
+use super::outcome::{CallError, CloudPassing, Inserted, KeyFault, OutcomeDoubt, Page, Session};
+
+pub(super) mod account;
 
 /// Longest part of an answer that is kept, in bytes.
 const ANSWER_KEPT: usize = 2048;
@@ -58,6 +59,8 @@ const TROUBLE: &[&str] = &[
     "too many",
     "unavailable",
 ];
+/// What the documents say that was done, before "succesfully".
+const DONE: &[&str] = &["passings inserted", "session inserted", "session closed", "device binded", "device unbinded"];
 /// Most nested envelopes that are opened (other gateways send `body` as a JSON string inside
 /// `body`).
 const ENVELOPES: usize = 3;
@@ -193,7 +196,7 @@ fn says_success(words: &str) -> bool {
         let rest = plain.strip_prefix(what).map(str::trim_start);
         matches!(rest, Some("succesfully" | "successfully"))
     };
-    plain == "success" || ends("passings inserted") || ends("session inserted")
+    plain == "success" || DONE.iter().any(|what| ends(what))
 }
 
 /// Returns the failure that a 2xx without the fields of a success reports, if it reports one.
@@ -289,24 +292,6 @@ pub(super) fn session(reply: &Reply<'_>, token: &str) -> Result<Option<Session>,
     }
 }
 
-/// `GET /devices/{device}`
-pub(super) fn device(reply: &Reply<'_>) -> Result<Device, CallError> {
-    let (doc, _) = match open(reply) {
-        Err(CallError::SessionGone { answer, .. }) => return Err(CallError::DeviceUnknown { answer }),
-        other => other?,
-    };
-    let known = |one: &Value| ["deviceid", "model", "serial_number", "alias"].iter().any(|key| one.get(key).is_some());
-    match listed(&doc.value).into_iter().find(known) {
-        Some(one) => Ok(Device {
-            alias: text(&one, "alias"),
-            model: text(&one, "model"),
-            serial_number: text(&one, "serial_number"),
-            passings: one.get("passings").and_then(number),
-        }),
-        None => Err(hidden_failure(&doc).unwrap_or_else(|| unreadable(&doc.answer))),
-    }
-}
-
 #[derive(Deserialize)]
 struct HeldBody<'a> {
     #[serde(borrow)]
@@ -316,31 +301,44 @@ struct HeldBody<'a> {
     pagination: Option<Value>,
 }
 
-#[derive(Deserialize)]
-struct StoredWire {
-    num_passing: Option<Value>,
-    timestamp: Option<Value>,
-    bib: Option<Value>,
-    chip: Option<Value>,
-    token_session: Option<Value>,
+/// `GET /passings/session/{token}` and `GET /passings/device/{device}`.
+pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
+    let PassingList { passings, more, .. } = passings(reply)?;
+    Ok(Page { passings, more })
 }
 
-/// `GET /passings/session/{token}` and `GET /passings/device/{device}`. "No passings" may be a 404
-/// of its own. Its words distinguish it from "no session".
-pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
+/// An answer with a list of passings.
+struct PassingList<T> {
+    passings: Vec<T>,
+    /// Whether more pages follow, if the answer says.
+    more: Option<bool>,
+    /// The answer without the list.
+    rest: Value,
+}
+
+impl<T> PassingList<T> {
+    fn none() -> Self {
+        Self { passings: Vec::new(), more: Some(false), rest: Value::Null }
+    }
+}
+
+/// Reads an answer with a list of passings. "No passings" may be a 404 of its own. Its words
+/// distinguish it from "no session". A page has up to 5,000 passings, so only one at a time is in
+/// memory as JSON.
+fn passings<T: DeserializeOwned>(reply: &Reply<'_>) -> Result<PassingList<T>, CallError> {
     let no_passings =
         |words: &str| words.contains("passing") && words.contains("not found") && !words.contains("session not");
     let (doc, inner) = match open_as(reply, outline) {
         Err(CallError::SessionGone { answer, .. } | CallError::BadRequest { answer, .. })
             if no_passings(&answer.to_lowercase()) =>
         {
-            return Ok(Page { passings: Vec::new(), more: Some(false) });
+            return Ok(PassingList::none());
         }
         other => other?,
     };
     let list = match serde_json::from_slice::<HeldBody<'_>>(&inner) {
         Ok(body) => {
-            let more = body.pagination.as_ref().and_then(|pagination| pagination.get("has_more")?.as_bool());
+            let more = body.pagination.as_ref().and_then(has_more);
             body.result.or(body.passings).map(|list| (Cow::Borrowed(list.get()), more))
         }
         // The answer is the bare list.
@@ -353,7 +351,7 @@ pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
         let told = doc.value.get("result").is_some() || says_success(&doc.words) || no_passings(&doc.words);
         let empty = told && !has(&doc.words, TROUBLE);
         let failure = || hidden_failure(&doc).unwrap_or_else(|| unreadable(&doc.answer));
-        return if empty { Ok(Page { passings: Vec::new(), more: Some(false) }) } else { Err(failure()) };
+        return if empty { Ok(PassingList { rest: doc.value, ..PassingList::none() }) } else { Err(failure()) };
     };
     // The list may be a string that holds the list.
     let list = serde_json::from_str::<String>(&list).map_or(list, Cow::Owned);
@@ -361,49 +359,36 @@ pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
         return Err(unreadable(&doc.answer));
     }
     let passings = if list.trim_start().starts_with('{') {
-        serde_json::from_str::<StoredWire>(&list).map(|one| vec![one.read()])
+        serde_json::from_str::<T>(&list).map(|one| vec![one])
     } else {
-        serde_json::from_str::<Passings>(&list).map(|list| list.0)
+        serde_json::from_str::<Vec<T>>(&list)
     };
-    Ok(Page { passings: passings.map_err(|_| unreadable(&doc.answer))?, more })
+    Ok(PassingList { passings: passings.map_err(|_| unreadable(&doc.answer))?, more, rest: doc.value })
 }
 
-impl StoredWire {
-    fn read(self) -> CloudPassing {
-        CloudPassing {
-            num: self.num_passing.as_ref().and_then(number),
-            time_ms: self.timestamp.as_ref().and_then(instant),
-            bib: self.bib.as_ref().and_then(scalar),
-            chip: self.chip.as_ref().and_then(scalar),
-            session: self.token_session.as_ref().and_then(scalar),
-        }
-    }
+/// Returns whether more pages follow, if `pagination` says.
+fn has_more(pagination: &Value) -> Option<bool> {
+    pagination.get("has_more")?.as_bool()
 }
 
-/// A list of passings. A page has up to 5,000, so only one at a time is in memory as JSON.
-struct Passings(Vec<CloudPassing>);
-
-impl<'de> Deserialize<'de> for Passings {
+impl<'de> Deserialize<'de> for CloudPassing {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(PassingsVisitor)
-    }
-}
-
-struct PassingsVisitor;
-
-impl<'de> Visitor<'de> for PassingsVisitor {
-    type Value = Passings;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of passings")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Passings, A::Error> {
-        let mut passings = Vec::new();
-        while let Some(wire) = list.next_element::<StoredWire>()? {
-            passings.push(wire.read());
+        #[derive(Deserialize)]
+        struct Wire {
+            num_passing: Option<Value>,
+            timestamp: Option<Value>,
+            bib: Option<Value>,
+            chip: Option<Value>,
+            token_session: Option<Value>,
         }
-        Ok(Passings(passings))
+        let wire = Wire::deserialize(deserializer)?;
+        Ok(Self {
+            num: wire.num_passing.as_ref().and_then(number),
+            time_ms: wire.timestamp.as_ref().and_then(instant),
+            bib: wire.bib.as_ref().and_then(scalar),
+            chip: wire.chip.as_ref().and_then(scalar),
+            session: wire.token_session.as_ref().and_then(scalar),
+        })
     }
 }
 

@@ -15,17 +15,136 @@ pub struct Session {
     pub passings: Option<u64>,
 }
 
-/// A device as the cloud knows it.
+/// A session as the cloud describes it to a person. The upload decides by [`Session`] alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Token, name and number of passings.
+    pub session: Session,
+    /// Whether it takes passings, if the answer says.
+    pub active: Option<bool>,
+    /// When it was opened. UTC milliseconds since 1970.
+    pub created_ms: Option<i64>,
+    /// Stamp of its first passing, as the cloud tells it: the samples hold stamps that cannot be
+    /// right, so nothing is computed from it. UTC milliseconds since 1970.
+    pub first_ms: Option<i64>,
+    /// Like `first_ms`, of its last passing.
+    pub last_ms: Option<i64>,
+}
+
+/// A device as the cloud knows it. The two generations of answers have different fields, and a
+/// field that is missing or cannot be read is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
+    /// `deviceid`, opaque, never empty. `None` only in an answer about one device.
+    pub id: Option<Box<str>>,
     /// Name of the device.
     pub alias: Option<Box<str>>,
+    /// Type of the device, free text such as `CUSTOM_CHRONO`.
+    pub kind: Option<Box<str>>,
     /// Model of the device.
     pub model: Option<Box<str>>,
     /// Serial number of the device.
     pub serial_number: Option<Box<str>>,
+    /// Version of its firmware.
+    pub firmware: Option<Box<str>>,
+    /// When it was bound. UTC milliseconds since 1970.
+    pub created_ms: Option<i64>,
+    /// When the cloud saw it last (`last_seen`, `last_login`). UTC milliseconds since 1970.
+    pub seen_ms: Option<i64>,
+    /// Number of its sessions.
+    pub sessions: Option<u64>,
     /// Number of passings that the device ever had.
     pub passings: Option<u64>,
+    /// `device_status`. Its values are not published, so it is shown as it is.
+    pub status: Option<Box<str>>,
+    /// Charge of its battery in per cent, 0 to 100.
+    pub battery: Option<u64>,
+    /// Whether its battery is charged now.
+    pub charging: Option<bool>,
+}
+
+/// The device of a serial number, after binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// `deviceid`
+    pub device: Box<str>,
+    /// The serial number was bound before, and the cloud names the device that it has.
+    pub before: bool,
+}
+
+/// A list that was read page by page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// What the cloud listed, in its order.
+    pub all: Vec<T>,
+    /// The cloud has more: the list ended at the bound of the caller.
+    pub cut: bool,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListPage<T> {
+    /// What is on the page.
+    pub items: Vec<T>,
+    /// Whether more pages follow, if the answer says.
+    pub more: Option<bool>,
+}
+
+/// A stored passing with all of its fields, as text, in the cloud's own names. A field that is
+/// missing, null or empty is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FullPassing {
+    /// The stamp as the cloud wrote it.
+    pub timestamp: Option<Box<str>>,
+    /// The stamp in UTC milliseconds since 1970, if it can be read.
+    #[serde(skip)]
+    pub time_ms: Option<i64>,
+    /// Number in its session.
+    pub num_passing: Option<u64>,
+    /// Bib.
+    pub bib: Option<Box<str>>,
+    /// Chip code.
+    pub chip: Option<Box<str>>,
+    /// Identity of the participant.
+    pub participant_id: Option<Box<str>>,
+    /// Latitude in degrees.
+    pub latitude: Option<Box<str>>,
+    /// Longitude in degrees.
+    pub longitude: Option<Box<str>>,
+    /// Status, free text such as `Sent`.
+    pub status: Option<Box<str>>,
+    /// Label of a zone. The stamp stays in UTC beside it.
+    pub timezone: Option<Box<str>>,
+    /// Gender.
+    pub gender: Option<Box<str>>,
+    /// Session that holds it.
+    pub token_session: Option<Box<str>>,
+    /// Device of the session.
+    pub deviceid: Option<Box<str>>,
+}
+
+/// One page of stored passings with all of their fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FullPage {
+    /// Passings, in the order of the answer.
+    pub passings: Vec<FullPassing>,
+    /// Whether more pages follow, if the answer says.
+    pub more: Option<bool>,
+}
+
+/// What the continuing pull returned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pulled {
+    /// Session of these passings (`session_used`). The cloud goes to a newer session by itself.
+    pub session: Option<Box<str>>,
+    /// Name of that session (`session_label`).
+    pub label: Option<Box<str>>,
+    /// Number after which the cloud went on (`resumed_from`).
+    pub resumed_from: Option<u64>,
+    /// Passings, in the order of the answer.
+    pub passings: Vec<FullPassing>,
+    /// Whether more of them wait now, if the answer says.
+    pub more: Option<bool>,
 }
 
 /// The cloud's counts for an insert. The documents call both counts optional.

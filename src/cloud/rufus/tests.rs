@@ -3,7 +3,8 @@ use std::net::TcpListener;
 
 use reqwest::header;
 
-use super::answer::{active, created, device, held, session};
+use super::answer::account::device;
+use super::answer::{active, created, held, session};
 use super::*;
 
 /// The answer to an insert of three passings into session A.
@@ -11,6 +12,7 @@ fn inserted(reply: &Reply<'_>) -> Result<Inserted, CallError> {
     super::answer::inserted(reply, "A", 3)
 }
 
+mod account;
 mod tls;
 
 fn read<T>(status: u16, body: &str, reader: impl FnOnce(&Reply<'_>) -> Result<T, CallError>) -> Result<T, CallError> {

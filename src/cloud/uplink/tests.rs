@@ -1,6 +1,7 @@
 mod again;
 mod keys;
 mod network;
+mod orders;
 mod proof;
 
 use std::time::Duration;

@@ -110,6 +110,11 @@ pub(super) enum Op {
         device: usize,
         open: bool,
     },
+    /// Somebody at the box opens a session, or closes the active one.
+    Order {
+        device: usize,
+        open: bool,
+    },
     /// Sets the wall clock, in seconds since 1970. `None`: moves it by `step` seconds.
     Clock {
         to: Option<i64>,

@@ -19,7 +19,7 @@ const HISTORIES: u32 = 200;
 const SEED: u64 = 1;
 
 /// Events that must happen in this many histories.
-const TROUBLE: [&str; 17] = [
+const TROUBLE: [&str; 19] = [
     "POSTs",
     "batches of reads that waited, written with the next",
     "batches written with their reads",
@@ -37,6 +37,8 @@ const TROUBLE: [&str; 17] = [
     "releases",
     "repeats and dead reads",
     "segments pruned",
+    "sessions changed by hand after all that waited went up",
+    "sessions changed by hand while something waited",
 ];
 
 fn environment(name: &str, default: u64) -> u64 {
@@ -145,6 +147,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => (device.clone(), 0u16..400).prop_map(|(device, odds)| Op::Weather { device, odds }),
         1 => (device.clone(), 1usize..8).prop_map(|(device, most)| Op::Most { device, most }),
         4 => (device, proptest::bool::weighted(0.8)).prop_map(|(device, open)| Op::Session { device, open }),
+        2 => (0usize..2, proptest::bool::weighted(0.7)).prop_map(|(device, open)| Op::Order { device, open }),
         2 => clock.prop_map(|(to, step)| Op::Clock { to, step }),
         2 => (0usize..3, 0u64..1000, 0u64..60, -2i64..3)
             .prop_map(|(decoder, at, length, days)| Op::Correct { decoder, at, length, days }),

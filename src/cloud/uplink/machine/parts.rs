@@ -132,6 +132,8 @@ pub(super) struct SessionState {
     /// answers arrived.
     pub(super) none_row: u32,
     pub(super) none_since: Duration,
+    /// Somebody closed the session. Until a read waits, none is created.
+    pub(super) closed_by_hand: bool,
 }
 
 impl SessionState {
@@ -153,6 +155,7 @@ impl SessionState {
             stale_polls: 0,
             none_row: 0,
             none_since: Duration::ZERO,
+            closed_by_hand: false,
         }
     }
 }

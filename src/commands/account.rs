@@ -1,0 +1,299 @@
+//! What the commands about the account in the cloud share (`device`, `session`, `passings`,
+//! `watch`): the client, which device and which session is meant, errors with their exit codes, and
+//! the table (`table`).
+//!
+//! Must hold: nothing here changes anything in the cloud.
+
+pub(crate) mod table;
+
+use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use crate::cloud::rufus::account::{Call, Repeat};
+use crate::cloud::rufus::{CallError, Client, OutcomeDoubt, SessionInfo};
+use crate::commands::args::{Paths, load_right};
+use crate::config::Config;
+use crate::config::failure::Failure;
+use crate::daemon::{self, logging};
+use crate::model::clock::Wall;
+use crate::model::text;
+
+/// Work that takes longer than this gets a line on a terminal that says what goes on.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two pictures of the progress line.
+const TICK: Duration = Duration::from_millis(120);
+/// The shortest end of a token or an identity that may stand for the whole of it.
+const END_MIN: usize = 6;
+/// The longest name of a device or a session that is taken, in characters.
+const NAME_MAX: usize = 200;
+
+/// The configuration, and a client for its account.
+pub(crate) struct Account {
+    /// The configuration.
+    pub config: Config,
+    /// The cloud with the key of the configuration.
+    pub client: Client,
+}
+
+impl Account {
+    /// Loads the configuration and the key.
+    ///
+    /// # Errors
+    /// Configuration (78): it has a mistake, no `[cloud]`, or no key.
+    pub(crate) fn load(place: &Paths) -> Result<Self, Failure> {
+        let config = load_right(place, false)?;
+        let Some(cloud) = &config.cloud else {
+            return Err(Failure::config(format!(
+                "{} has no [cloud]: this box has no account in the cloud yet; `passbridge setup` makes one",
+                place.config.display()
+            )));
+        };
+        let client = daemon::client(cloud, &config, Wall::default())?;
+        Ok(Self { config, client })
+    }
+
+    /// The devices that the configuration names. A box may have no decoder yet.
+    pub(crate) fn devices(&self) -> Vec<&str> {
+        let mut known = self.config.devices();
+        if let Some(device) = self.config.cloud.as_ref().and_then(|cloud| cloud.device_id.as_deref()) {
+            known.entry(device).or_default();
+        }
+        known.into_keys().collect()
+    }
+
+    /// Returns the device that is meant. `typed` is its identity, the end of it, or nothing if the
+    /// configuration names one device only.
+    ///
+    /// # Errors
+    /// Usage (64): no device is typed, and the configuration has several or none. Or the end that
+    /// is typed fits several.
+    pub(crate) fn device(&self, typed: Option<&str>) -> Result<String, Failure> {
+        let known = self.devices();
+        let names = || known.iter().map(|id| format!("…{}", text::tail(id))).collect::<Vec<_>>().join(", ");
+        let Some(typed) = typed else {
+            return match known.as_slice() {
+                [one] => Ok((*one).to_owned()),
+                [] => Err(Failure::usage("the configuration names no device: say which with --device")),
+                _ => Err(Failure::usage(format!("there are several devices: say which with --device ({})", names()))),
+            };
+        };
+        let end = typed.trim_start_matches('…');
+        match known.iter().filter(|id| is_end(id, end)).collect::<Vec<_>>().as_slice() {
+            [one] => Ok((**one).to_owned()),
+            [] => Ok(end.to_owned()), // a device of the account that the configuration does not use
+            _ => Err(Failure::usage(format!("`{typed}` is the end of several devices: {}", names()))),
+        }
+    }
+
+    /// Like [`Account::device`]. A device that the configuration does not name may be typed by its end
+    /// too, because the cloud is asked for the devices of the account. A key that may not ask gets the
+    /// identity as it is typed.
+    ///
+    /// # Errors
+    /// Usage (64): the account has no such device, or several. Otherwise as [`failure`] says.
+    pub(crate) async fn any_device(&self, typed: Option<&str>) -> Result<String, Failure> {
+        let id = self.device(typed)?;
+        if self.devices().contains(&&*id) {
+            return Ok(id);
+        }
+        let listed = match self.client.devices().await {
+            Ok(listed) => listed.all,
+            Err(CallError::KeyRefused { .. }) => return Ok(id),
+            Err(error) => return Err(failure(error)),
+        };
+        let ids = listed.into_iter().filter_map(|device| device.id).filter(|known| is_end(known, &id));
+        match ids.collect::<Vec<_>>().as_slice() {
+            [one] => Ok(one.to_string()),
+            [] => Err(Failure::usage(format!(
+                "this key sees no device `{id}`: it is not there, or of another company; `passbridge device list` shows those \
+                 that it sees"
+            ))),
+            several => {
+                let tails: Vec<_> = several.iter().map(|id| format!("…{}", text::tail(id))).collect();
+                Err(Failure::usage(format!("`{id}` is the end of several devices: {}", tails.join(", "))))
+            }
+        }
+    }
+
+    /// Returns the session that is meant: `typed` is its token, or the end of the token of a session
+    /// of `device`.
+    ///
+    /// # Errors
+    /// Usage (64): there is no such session, or several. Otherwise as [`failure`] says.
+    pub(crate) async fn session(&self, device: &str, typed: &str) -> Result<SessionInfo, Failure> {
+        let end = typed.trim_start_matches('…');
+        let listed = match self.client.sessions(device).await {
+            Ok(listed) => listed.all,
+            // The token may be of another device.
+            Err(CallError::DeviceUnknown { .. }) => Vec::new(),
+            Err(error) => return Err(failure(error)),
+        };
+        let fitting: Vec<SessionInfo> = listed.into_iter().filter(|info| is_end(&info.session.token, end)).collect();
+        match <[SessionInfo; 1]>::try_from(fitting) {
+            Ok([one]) => Ok(one),
+            Err(none) if none.is_empty() => match self.client.session_info(end).await.map_err(failure)? {
+                Some(info) => Ok(info),
+                None => Err(Failure::usage(format!(
+                    "the cloud has no session `{typed}`; `passbridge session list` shows those of the device"
+                ))),
+            },
+            Err(several) => {
+                let aliases = several.iter().map(|info| info.session.alias.as_deref().unwrap_or("without a name"));
+                let aliases = aliases.collect::<Vec<_>>().join(", ");
+                Err(Failure::usage(format!("`{typed}` is the end of several sessions ({aliases}): type more of it")))
+            }
+        }
+    }
+}
+
+/// Checks whether `end` is the whole identity or a usable end of it. Hexadecimal identities are
+/// typed in either case.
+pub(crate) fn is_end(id: &str, end: &str) -> bool {
+    let (id, end) = (id.to_ascii_lowercase(), end.to_ascii_lowercase());
+    id == end || (end.chars().count() >= END_MIN && id.ends_with(&end))
+}
+
+/// The failure of a command whose call to the cloud did not succeed. Permission (77): the key.
+/// Usage (64): what was asked about is not there. Data (65): the cloud refuses the content.
+/// Unavailable (69): no answer, or none that counts.
+pub(crate) fn failure(error: CallError) -> Failure {
+    let message = error.to_string();
+    match error {
+        CallError::KeyRefused { .. } => Failure::permission(message),
+        CallError::DeviceUnknown { .. } => {
+            Failure::usage(format!("{message}; `passbridge device list` shows the devices that this key may see"))
+        }
+        CallError::SessionGone { .. } => Failure::usage(message),
+        CallError::BadRequest { .. } | CallError::TooLarge { .. } => Failure::data(message),
+        CallError::Unknown { why: OutcomeDoubt::Unreadable(_), .. } => {
+            Failure::unavailable(format!("{message}; is [cloud].url the address of the RUFUS Cloud?"))
+        }
+        CallError::NotSent(_) | CallError::Portal | CallError::TooMany { .. } | CallError::Unknown { .. } => {
+            Failure::unavailable(message)
+        }
+    }
+}
+
+/// Makes a call that changes something. If nobody knows whether it took effect, and a second one does
+/// no harm, it is made once more.
+pub(crate) async fn make<T>(call: Call, once: impl AsyncFn() -> Result<T, CallError>) -> Result<T, CallError> {
+    match once().await {
+        Err(CallError::Unknown { .. } | CallError::Portal) if call.repeat() == Repeat::Harmless => once().await,
+        other => other,
+    }
+}
+
+/// A name for a device or a session, as it is typed.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must be one line without control characters".to_owned());
+    }
+    if text.chars().count() > NAME_MAX {
+        return Err(format!("must not be longer than {NAME_MAX} characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads a line that a person types as the answer to `question`. `None` if nobody can be asked here.
+///
+/// # Errors
+/// I/O (74): the line cannot be read.
+pub(crate) fn typed_answer(question: &str) -> Result<Option<String>, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    logging::say(question);
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Failure::io(format!("the answer cannot be read: {error}")))?;
+    Ok(Some(answer.trim().to_owned()))
+}
+
+/// A line on the terminal that says what goes on. It appears after a second, and never in a file.
+#[derive(Clone)]
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    /// A line that is not shown yet.
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        bar.set_message(what.into());
+        Self(bar)
+    }
+
+    /// Changes what the line says.
+    pub(crate) fn say(&self, what: impl Into<String>) {
+        self.0.set_message(what.into());
+    }
+
+    /// Writes something else, with the line out of the way.
+    pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
+    }
+
+    /// Waits for the work, and shows the line while it takes longer than a second.
+    pub(crate) async fn over<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
+            return done;
+        }
+        self.0.set_draw_target(ProgressDrawTarget::stderr());
+        self.0.enable_steady_tick(TICK);
+        let done = work.await;
+        self.0.finish_and_clear();
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_meant_by_its_end_in_either_case() {
+        assert!(is_end("65A1FF115B", "65a1ff115b") && is_end("65A1FF115B", "ff115b"));
+        assert!(!is_end("65A1FF115B", "f115b"), "five characters are too few");
+        assert!(is_end("abc", "abc") && !is_end("65A1FF115B", "65A1FF"));
+    }
+
+    #[test]
+    fn a_name_may_hold_quotes_and_emoji_and_is_one_line() {
+        assert_eq!(name(" 5K \"Fun\" 🏃 ").unwrap(), "5K \"Fun\" 🏃");
+        for wrong in ["", "  ", "a\nb", "\u{1b}[31m", &"x".repeat(201)] {
+            assert!(name(wrong).unwrap_err().starts_with("must"), "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_call_that_does_no_harm_twice_is_made_again_after_an_unknown_outcome() {
+        for (call, times) in [(Call::Bind, 2), (Call::Unbind, 2), (Call::Close, 2), (Call::Open, 1)] {
+            let made = std::cell::Cell::new(0);
+            let once = async || {
+                made.set(made.get() + 1);
+                Err::<(), _>(CallError::Unknown { why: OutcomeDoubt::Timeout, retry_after: None })
+            };
+            assert!(make(call, once).await.is_err());
+            assert_eq!(made.get(), times, "{call:?}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_exit_code() {
+        let answer: Box<str> = "x".into();
+        let code = |error| failure(error).exit_code();
+        let fault = crate::cloud::rufus::KeyFault::Rejected;
+        assert_eq!(code(CallError::KeyRefused { status: 403, fault, answer: answer.clone() }), 77);
+        assert_eq!(code(CallError::DeviceUnknown { answer: answer.clone() }), 64);
+        assert_eq!(code(CallError::SessionGone { status: 404, answer: answer.clone() }), 64);
+        assert_eq!(code(CallError::BadRequest { status: 400, answer: answer.clone() }), 65);
+        assert_eq!(code(CallError::Portal), 69);
+        let why = OutcomeDoubt::Unreadable(answer);
+        assert_eq!(code(CallError::Unknown { why, retry_after: None }), 69);
+    }
+}
