@@ -79,6 +79,7 @@
 //! number and misses a lower number that arrives later); a transaction id (the cloud's schema has
 //! no field for it).
 
+mod arrivals;
 pub(crate) mod fresh;
 #[cfg(test)]
 mod history;
@@ -103,6 +104,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::arrivals::Arrivals;
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client, Inserted, OutcomeDoubt, Passing};
 use crate::config::{SessionMode, UploadConfig};
@@ -251,6 +253,7 @@ where
         held: None,
         orders,
         again: Resender::new(ties),
+        arrivals: Arrivals::default(),
         stop: stop.clone(),
         start: Instant::now(),
     };
@@ -272,6 +275,7 @@ struct Driver<'a, F> {
     held: Option<Seq>,
     orders: Orders,
     again: Resender,
+    arrivals: Arrivals,
     stop: CancellationToken,
     start: Instant,
 }
@@ -377,6 +381,8 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             self.display.show(&self.config.device, self.machine.report());
             let input = match action {
                 Action::Record(event) => {
+                    let arrived = self.arrivals.follow(&event);
+                    self.display.board.arrived(&self.config.device, arrived.into_iter());
                     record(journal, event).await?;
                     continue;
                 }
@@ -456,6 +462,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
         };
         if let Some(batch) = batch {
             self.tell_held(None); // the batch covers all that waited
+            self.arrivals.numbered(&batch);
             self.machine.put(self.start.elapsed(), Input::Numbered(batch));
         }
         Ok(ended)
