@@ -254,6 +254,13 @@ impl Machine {
         let left_behind = self.batch.work.as_ref().map(Work::due);
         let dues = [self.trust.watch.due_at(), left_behind].into_iter().flatten().filter(|due| *due > now);
         let until_poll = dues.fold(self.timers.poll_at, Duration::min);
+        let (token, next) = (joined.token.clone(), joined.next);
+        self.next_of_reads(now, until_poll, token, next)
+    }
+
+    /// The session is joined, and nothing is to be asked: the next batch, or a wait for it until
+    /// `until_poll` at most.
+    fn next_of_reads(&mut self, now: Duration, until_poll: Duration, token: Box<str>, next: u64) -> Option<Action> {
         // Without a linger, no read that arrives before the next POST may follow changes when it goes.
         let rested = self.timers.rested(&self.upload);
         let deaf = self.upload.linger.is_zero() && now < rested;
@@ -287,8 +294,8 @@ impl Machine {
                     return company;
                 }
                 Some(Action::Form {
-                    token: joined.token.clone(),
-                    next: joined.next,
+                    token,
+                    next,
                     limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
                     bound,
                     without: self.batch.suspects.released(),
