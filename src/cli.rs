@@ -10,7 +10,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
-use crate::commands::{audit, capture, check, correct, decode, demo, export, probe, resend, rewind, simulate, status};
+use crate::commands::{
+    audit, capture, check, correct, decode, demo, device, export, import_boot, passings, probe, resend, rewind,
+    session, setup, simulate, status, watch,
+};
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
 use crate::daemon::{self, allocator, harden, logging};
@@ -31,6 +34,9 @@ struct Cli {
 enum Command {
     /// Run the daemon: read the decoders, keep every read, upload the passings.
     Run(RunArgs),
+    /// Set the box up: asks for the key, the device and the decoders, writes the configuration, checks
+    /// it and starts the service. Every answer can be given by a flag.
+    Setup(setup::SetupArgs),
     /// Look over configuration, key, disk, clock and decoders; a line each. Changes nothing.
     Check(check::CheckArgs),
     /// Show what the daemon that runs here knows, at one glance.
@@ -51,6 +57,21 @@ enum Command {
     /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not
     /// supported, or read wrongly.
     Capture(capture::CaptureArgs),
+    /// The timing devices of the account in the cloud: list, show, bind, unbind.
+    #[command(subcommand)]
+    Device(device::Device),
+    /// The sessions of a device in the cloud: list, show.
+    #[command(subcommand)]
+    Session(session::Session),
+    /// Take the configuration and the API key over from the boot partition, where a laptop can write
+    /// them. A service does this at each boot, before the box reads.
+    ImportBoot(import_boot::ImportBootArgs),
+    /// List the passings that the cloud holds, in a session or of a device, and say which of them this
+    /// box sent.
+    Passings(passings::PassingsArgs),
+    /// Show the passings of a device as the cloud gets them, and how long each took from the read on
+    /// this box.
+    Watch(watch::WatchArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(args::DemoArgs),
     /// A decoder or a cloud to try things with.
@@ -133,6 +154,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             logging::start(&loaded.config.log);
             block_on(daemon::run(loaded, options))
         }
+        Command::Setup(args) => block_on(setup::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Export(args) => block_on(export::run(args)),
@@ -141,6 +163,11 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Resend(args) => block_on(resend::run(args)),
         Command::Correct(args) => block_on(correct::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
+        Command::Device(what) => block_on(device::run(what)),
+        Command::Session(what) => block_on(session::run(what)),
+        Command::ImportBoot(args) => import_boot::run(&args),
+        Command::Passings(args) => block_on(passings::run(args)),
+        Command::Watch(args) => block_on(watch::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Probe(args) => block_on(probe::run(args)),
@@ -171,9 +198,9 @@ mod tests {
 
     use super::*;
 
-    /// Commands that show no time to a person. `capture` and `decode` take the zone of the
-    /// decoder's clock, and what they write is for programs.
-    const WITHOUT_TIMES: [&str; 6] = ["run", "resend", "demo", "simulate", "capture", "decode"];
+    /// Commands that show no time to a person, or whose --timezone is the zone of a decoder's clock:
+    /// what `capture` and `decode` write is for programs, and `setup` writes that zone.
+    const WITHOUT_TIMES: [&str; 8] = ["run", "setup", "resend", "import-boot", "demo", "simulate", "capture", "decode"];
 
     #[test]
     fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {
@@ -183,7 +210,11 @@ mod tests {
             zone.get_help().map(|help| help.to_string().starts_with("Zone of the times that are shown"))
         };
         for command in cli.get_subcommands().filter(|command| !WITHOUT_TIMES.contains(&command.get_name())) {
-            assert_eq!(same(command), Some(true), "{}", command.get_name());
+            let of_it: Vec<_> = command.get_subcommands().collect();
+            let all = if of_it.is_empty() { vec![command] } else { of_it };
+            for one in all {
+                assert_eq!(same(one), Some(true), "{} {}", command.get_name(), one.get_name());
+            }
         }
         for name in WITHOUT_TIMES {
             assert!(cli.find_subcommand(name).is_some(), "there is no {name} any more");

@@ -11,27 +11,31 @@
 //! understood at all ends the box.
 //!
 //! Hidden: merging and positions (`layers`, `toml_text`), the forms of values (`value`), where a
-//! key may be found (`secret`), and which name was probably meant (`nearest`).
+//! key may be found (`secret`), and which name was probably meant (`nearest`). Commands that change the
+//! file do it through `edit` and `replace`.
 
 mod data_dir;
 mod device;
+pub(crate) mod edit;
 pub(crate) mod failure;
 mod layers;
 mod load;
 mod nearest;
+pub(crate) mod replace;
 mod secret;
 mod settings;
 mod toml_text;
 mod value;
 
+pub(crate) use self::device::device_id;
 pub(crate) use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::nearest::did_you_mean;
-pub(crate) use self::secret::{Unusable, reread as reread_secret, same};
+pub(crate) use self::secret::{USUAL_KEY_FILE, Unusable, of_bytes as secret_of, reread as reread_secret, same};
 pub(crate) use self::settings::Terms;
 pub use self::settings::{
     Address, ChipZeros, ClockLimits, CloudConfig, Config, DecoderConfig, Fault, KeepConfig, KeyHeader, LeftOut,
     LogConfig, LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
 };
-pub(crate) use self::value::{duration, level, time};
+pub(crate) use self::value::{decoder_name, duration, level, time};

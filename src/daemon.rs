@@ -61,7 +61,7 @@ use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
 use crate::model::clock::Wall;
 use crate::serve::control::Socket;
-use crate::serve::ops::{Decoders, Ops, Repairs};
+use crate::serve::ops::{Decoders, Ops, Repairs, SessionOrders};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
 
@@ -90,6 +90,8 @@ pub struct Daemon {
     /// Handles through which other parts ask the decoders. It includes the decoders that wait for
     /// their section to be corrected.
     asks: Decoders,
+    /// The channels for orders about the session of each device.
+    sessions: SessionOrders,
     /// The address on which the status page listens.
     pub status_address: Option<SocketAddr>,
     /// The address of each listening decoder port, by decoder name.
@@ -135,6 +137,7 @@ impl Daemon {
             listening: BTreeMap::new(),
             try_again: watch::Sender::default(),
             asks: Decoders::new(),
+            sessions: SessionOrders::new(),
         };
         let (board, stop) = (daemon.board.clone(), daemon.stop.clone());
         let opening = opener.run(stop.clone());
@@ -152,7 +155,8 @@ impl Daemon {
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
-        let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone());
+        let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone())
+            .with_sessions(daemon.sessions.clone());
         let mut socket = Socket::new(&config.data_dir, ops);
         // The daemon has the lock of the journal, so no other daemon listens on this socket.
         if daemon.home.journal().is_some() {
@@ -347,7 +351,9 @@ impl Daemon {
     ) -> Ties {
         let (resends, asked) = mpsc::channel(1);
         let try_again = self.try_again.subscribe();
-        let ties = Ties { resends: asked, follows: watch::Sender::default(), try_again, forms: true };
+        let (session_orders, sessions) = mpsc::channel(1);
+        self.sessions.insert(device.into(), session_orders);
+        let ties = Ties { sessions, resends: asked, follows: watch::Sender::default(), try_again, forms: true };
         let subject = audit::Subject {
             data_dir: config.data_dir.clone(),
             device: device.into(),

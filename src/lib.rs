@@ -164,8 +164,8 @@ pub mod testing {
     pub mod sim {
         pub mod cloud {
             pub use crate::sim::cloud::{
-                Access, Answer, Apply, Chance, Closed, CloudFault, DEVICE, Dedup, Generation, Habits, KEY, NoSession,
-                OTHER_CHIP, On, Post, SimCloud, SimCloudConfig, StoredPassing,
+                Access, Answer, Apply, BindType, Chance, Closed, CloudFault, DEVICE, Dedup, Generation, Habits, KEY,
+                NoSession, OTHER_CHIP, On, OtherCompany, Post, Rebind, SimCloud, SimCloudConfig, StoredPassing,
             };
         }
         pub mod decoder {

@@ -26,8 +26,8 @@ pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::ProblemCode;
 pub use self::severity::Severity;
 pub use self::snapshot::{
-    AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState,
-    MachineStatus, Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
+    AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, MachineStatus,
+    Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
 };
 pub use self::state::BoxState;
 use crate::model::chip::Seq;

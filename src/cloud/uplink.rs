@@ -70,7 +70,8 @@
 //! How it works: [`machine`] decides, without sockets, journal or clock. [`run`] is the thin driver
 //! that performs the machine's actions. While the uplink rests, it lets the journal number the next
 //! read together with keeping it ([`Offer`]): one write for both, and the POST follows at once. The
-//! driver lets `Accepted` ride with the next group. If the event is lost, the machine only asks
+//! batch of reads that waited for `min_interval` is written with the next read too, if one comes
+//! within 100 ms. The driver lets `Accepted` ride with the next group. If the event is lost, the machine only asks
 //! about its part again. Everything else is durable before the next action.
 //!
 //! Rejected: giving numbers at the POST (after a crash between the two, the passings would get
@@ -79,6 +80,7 @@
 //! no field for it).
 
 mod arrivals;
+mod display;
 pub(crate) mod fresh;
 #[cfg(test)]
 mod history;
@@ -86,6 +88,7 @@ mod inquiry;
 pub(crate) mod machine;
 #[cfg(test)]
 mod model;
+mod orders;
 mod pace;
 mod recall;
 mod sizing;
@@ -103,15 +106,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::arrivals::Arrivals;
+use self::display::Display;
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client, Inserted, OutcomeDoubt, Passing};
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, Journal, JournalError, Offer, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
-use crate::model::text::tail;
-use crate::status::{Board, ProblemCode, SessionStatus, UploadState};
-pub(crate) use machine::SessionProgress;
-use machine::{Action, Formed, Input, Machine, OfferTerms, ResendPermit, UplinkReport};
+use crate::status::{Board, ProblemCode};
+use machine::{Action, Formed, Input, Machine, OfferTerms, ResendPermit};
+pub(crate) use machine::{Outcome, SessionProgress, Wanted};
+use orders::Orders;
+pub(crate) use orders::{LEFT_MAX, SessionChange, SessionOrder};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);
@@ -159,9 +164,11 @@ pub(crate) struct Resend {
 /// Limit of the passings in a [`Resend`].
 pub(crate) const RESEND_MAX: usize = machine::limits::BATCH_LIMIT;
 
-/// What connects an uplink with the audits of its device.
+/// What connects an uplink with the audits of its device, and with people.
 #[derive(Debug)]
 pub(crate) struct Ties {
+    /// Orders to open or close a session. The uplink takes one at a time.
+    pub sessions: mpsc::Receiver<SessionOrder>,
     /// Requests to send passings again. The uplink takes one between two batches.
     pub resends: mpsc::Receiver<Resend>,
     /// The session that the uplink follows. Updated each time the uplink rests and everything is
@@ -179,6 +186,7 @@ impl Default for Ties {
     fn default() -> Self {
         let never = watch::Sender::default();
         Self {
+            sessions: mpsc::channel(1).1,
             resends: mpsc::channel(1).1,
             follows: watch::Sender::default(),
             try_again: never.subscribe(),
@@ -236,6 +244,7 @@ where
     let machine = Machine::new(&config.device, config.session, config.upload, state, fastrand::u64(..));
     let display = Display { board: &board, shown: None };
     let device = config.device.clone();
+    let (orders, ties) = (Orders::new(ties.sessions), Ties { sessions: mpsc::channel(1).1, ..ties });
     let mut driver = Driver {
         config,
         client,
@@ -243,6 +252,7 @@ where
         display,
         fields: Arc::new(fields),
         held: None,
+        orders,
         again: Resender::new(ties),
         arrivals: Arrivals::default(),
         stop: stop.clone(),
@@ -264,6 +274,7 @@ struct Driver<'a, F> {
     /// The read that holds up the upload because its date is not known yet, if there is one. The
     /// board shows it.
     held: Option<Seq>,
+    orders: Orders,
     again: Resender,
     arrivals: Arrivals,
     stop: CancellationToken,
@@ -360,6 +371,10 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 journal.settle().await?; // the audit that asked reads the log next
                 self.again.answer();
             }
+            self.orders.end(&mut self.machine, journal, &self.config).await?;
+            if let Some(input) = self.orders.begin(journal, &self.config.device).await? {
+                self.machine.put(self.start.elapsed(), input);
+            }
             if let Some(input) = self.again.turn(&self.machine) {
                 self.machine.put(self.start.elapsed(), input);
             }
@@ -386,9 +401,9 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                     Input::Waiting((!pending.is_empty()).then(|| pending.passings()))
                 }
                 Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
-                Action::Form { token, next, limit, without, again } => {
+                Action::Form { token, next, limit, bound, without, again } => {
                     changed.borrow_and_update();
-                    Input::Formed(self.form(journal, &token, (next, limit), &without, again))
+                    self.form(journal, &token, (next, limit), bound, &without, again)
                 }
                 call => match self.call(call).await {
                     Some(input) => input,
@@ -431,6 +446,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 (Ended::Otherwise, Some(batch))
             }
             () = self.again.next() => (Ended::Otherwise, None),
+            () = self.orders.next() => (Ended::Otherwise, None), // taken at the top of the loop
             Ok(()) = keys.changed() => {
                 keys.mark_changed(); // handled at the top of the loop
                 (Ended::Otherwise, None)
@@ -446,30 +462,35 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             (batch, _) => batch,
         };
         if let Some(batch) = batch {
+            self.tell_held(None); // the batch covers all that waited
             self.arrivals.numbered(&batch);
             self.machine.put(self.start.elapsed(), Input::Numbered(batch));
         }
         Ok(ended)
     }
 
-    /// Forms the next batch of what waits: at most `limit` passings, numbered from `next`.
+    /// Forms the next batch of what waits: at most `limit` passings, numbered from `next`, of reads
+    /// up to `bound`.
     fn form(
         &mut self,
         journal: &Journal,
         token: &str,
         (next, limit): (u64, usize),
+        bound: Option<Seq>,
         without: &[Seq],
         again: Vec<UploadItem>,
-    ) -> Option<Formed> {
+    ) -> Input {
         // The passings left out are among the released ones, which are first in `pending`.
         let most = limit + without.len() - again.len().min(limit - 1);
         let mut pending = journal.pending(&self.config.device, &self.config.decoders, most);
         pending.returned.retain(|item| !without.contains(&item.seq));
+        pending.end_at(bound);
+        let through = pending.through;
         let pending = journal.with_right_times(&self.config.device, pending);
         let again = journal.right_times(again);
         let (batch, held) = form(&self.config, token, next, pending, again, &*self.fields);
         self.tell_held(held);
-        batch
+        formed(batch, bound, through)
     }
 
     /// Raises a problem that names the read which holds up the upload because its date is not
@@ -515,11 +536,12 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             Action::AskDevice => {
                 Input::Device(unless_stopped(stop, given_up, client.device(device)).await?.map(|_| ()))
             }
-            Action::Create => {
+            Action::Create { alias } => {
                 let today = TimeZone::system().to_datetime(self.display.board.now()).date();
-                let alias = format!("{} {today}", self.config.name);
+                let alias = alias.map_or_else(|| format!("{} {today}", self.config.name), String::from);
                 Input::Created(unless_stopped(stop, GRACE, client.create_session(device, &alias)).await?)
             }
+            Action::Close { token } => Input::Closed(unless_stopped(stop, GRACE, client.close_session(&token)).await?),
             Action::Post { token, items } => {
                 Input::Posted(unless_stopped(stop, GRACE, post(client, &token, &items)).await?)
             }
@@ -594,6 +616,15 @@ fn form(
     (Some(Formed { batch, stored }), held)
 }
 
+/// The result of forming a batch of what is pending up to `through`.
+fn formed(batch: Option<Formed>, bound: Option<Seq>, through: Seq) -> Input {
+    match bound {
+        // While the queue does not serve, or a read waits for the reads before it, more may follow.
+        Some(bound) if batch.is_none() && through >= bound => Input::Drained,
+        _ => Input::Formed(batch),
+    }
+}
+
 /// Lets the journal form and number the batch of the next read itself.
 fn offer<F>(config: UplinkConfig, terms: OfferTerms, fields: Arc<F>) -> Offer
 where
@@ -626,57 +657,4 @@ enum Ended {
     Noticed,
     /// The time, a batch that was written with its reads, or something that the loop handles.
     Otherwise,
-}
-
-/// Keeps the board equal to the machine's report.
-struct Display<'a> {
-    board: &'a Board,
-    shown: Option<UplinkReport>,
-}
-
-impl Display<'_> {
-    fn show(&mut self, device: &str, report: UplinkReport) {
-        if self.shown.as_ref() == Some(&report) {
-            return;
-        }
-        let before = self.shown.take().unwrap_or_default();
-        for code in before.problems.keys().filter(|code| !report.problems.contains_key(*code)) {
-            self.board.clear(*code, device);
-        }
-        for (code, text) in report.problems.iter().filter(|(code, text)| before.problems.get(*code) != Some(*text)) {
-            self.board.raise(*code, device, text.clone());
-        }
-        if report.state != before.state || report.session != before.session {
-            let session = report.session.as_ref().map_or_else(
-                || "none".to_owned(),
-                |(token, alias)| alias.as_deref().map_or_else(|| tail(token), str::to_owned),
-            );
-            let error = report.last_error.as_deref(); // none: the field is left out
-            match (before.state, report.state) {
-                // These states change with every batch, so they are not logged.
-                (UploadState::Idle, UploadState::Sending) | (UploadState::Sending, UploadState::Idle)
-                    if report.session == before.session => {}
-                _ => tracing::info!(device, session, error, "upload: {}", report.state.in_words()),
-            }
-        }
-        let now = self.board.now();
-        self.board.upload(device, |upload| {
-            upload.state = report.state;
-            let shown = upload.session.take();
-            upload.session = report.session.as_ref().map(|(token, alias)| {
-                let token_tail = tail(token);
-                // The journal counts it; see `Board::show_numbered`.
-                let numbered = shown.filter(|shown| shown.token_tail == token_tail).and_then(|shown| shown.numbered);
-                SessionStatus { alias: alias.as_deref().map(str::to_owned), token_tail, numbered }
-            });
-            upload.waits_for = report.waits_for.map(str::to_owned);
-            upload.nothing_waits = report.nothing_waits;
-            upload.per_minute = report.per_minute;
-            if report.accepted_posts != before.accepted_posts {
-                upload.last_ok = Some(now);
-            }
-            upload.last_error.clone_from(&report.last_error);
-        });
-        self.shown = Some(report);
-    }
 }

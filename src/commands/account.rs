@@ -6,15 +6,17 @@
 
 pub(crate) mod table;
 
+use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
+use crate::cloud::rufus::account::{Call, Repeat};
 use crate::cloud::rufus::{CallError, Client, OutcomeDoubt, SessionInfo};
 use crate::commands::args::{Paths, load_right};
 use crate::config::Config;
 use crate::config::failure::Failure;
-use crate::daemon;
+use crate::daemon::{self, logging};
 use crate::model::clock::Wall;
 use crate::model::text;
 
@@ -24,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(120);
 /// The shortest end of a token or an identity that may stand for the whole of it.
 const END_MIN: usize = 6;
+/// The longest name of a device or a session that is taken, in characters.
+const NAME_MAX: usize = 200;
 
 /// The configuration, and a client for its account.
 pub(crate) struct Account {
@@ -50,6 +54,15 @@ impl Account {
         Ok(Self { config, client })
     }
 
+    /// The devices that the configuration names. A box may have no decoder yet.
+    pub(crate) fn devices(&self) -> Vec<&str> {
+        let mut known = self.config.devices();
+        if let Some(device) = self.config.cloud.as_ref().and_then(|cloud| cloud.device_id.as_deref()) {
+            known.entry(device).or_default();
+        }
+        known.into_keys().collect()
+    }
+
     /// Returns the device that is meant. `typed` is its identity, the end of it, or nothing if the
     /// configuration names one device only.
     ///
@@ -57,7 +70,7 @@ impl Account {
     /// Usage (64): no device is typed, and the configuration has several or none. Or the end that
     /// is typed fits several.
     pub(crate) fn device(&self, typed: Option<&str>) -> Result<String, Failure> {
-        let known: Vec<&str> = self.config.devices().into_keys().collect();
+        let known = self.devices();
         let names = || known.iter().map(|id| format!("…{}", text::tail(id))).collect::<Vec<_>>().join(", ");
         let Some(typed) = typed else {
             return match known.as_slice() {
@@ -71,6 +84,36 @@ impl Account {
             [one] => Ok((**one).to_owned()),
             [] => Ok(end.to_owned()), // a device of the account that the configuration does not use
             _ => Err(Failure::usage(format!("`{typed}` is the end of several devices: {}", names()))),
+        }
+    }
+
+    /// Like [`Account::device`]. A device that the configuration does not name may be typed by its end
+    /// too, because the cloud is asked for the devices of the account. A key that may not ask gets the
+    /// identity as it is typed.
+    ///
+    /// # Errors
+    /// Usage (64): the account has no such device, or several. Otherwise as [`failure`] says.
+    pub(crate) async fn any_device(&self, typed: Option<&str>) -> Result<String, Failure> {
+        let id = self.device(typed)?;
+        if self.devices().contains(&&*id) {
+            return Ok(id);
+        }
+        let listed = match self.client.devices().await {
+            Ok(listed) => listed.all,
+            Err(CallError::KeyRefused { .. }) => return Ok(id),
+            Err(error) => return Err(failure(error)),
+        };
+        let ids = listed.into_iter().filter_map(|device| device.id).filter(|known| is_end(known, &id));
+        match ids.collect::<Vec<_>>().as_slice() {
+            [one] => Ok(one.to_string()),
+            [] => Err(Failure::usage(format!(
+                "this key sees no device `{id}`: it is not there, or of another company; `passbridge device list` shows those \
+                 that it sees"
+            ))),
+            several => {
+                let tails: Vec<_> = several.iter().map(|id| format!("…{}", text::tail(id))).collect();
+                Err(Failure::usage(format!("`{id}` is the end of several devices: {}", tails.join(", "))))
+            }
         }
     }
 
@@ -107,7 +150,7 @@ impl Account {
 
 /// Checks whether `end` is the whole identity or a usable end of it. Hexadecimal identities are
 /// typed in either case.
-fn is_end(id: &str, end: &str) -> bool {
+pub(crate) fn is_end(id: &str, end: &str) -> bool {
     let (id, end) = (id.to_ascii_lowercase(), end.to_ascii_lowercase());
     id == end || (end.chars().count() >= END_MIN && id.ends_with(&end))
 }
@@ -133,6 +176,45 @@ pub(crate) fn failure(error: CallError) -> Failure {
     }
 }
 
+/// Makes a call that changes something. If nobody knows whether it took effect, and a second one does
+/// no harm, it is made once more.
+pub(crate) async fn make<T>(call: Call, once: impl AsyncFn() -> Result<T, CallError>) -> Result<T, CallError> {
+    match once().await {
+        Err(CallError::Unknown { .. } | CallError::Portal) if call.repeat() == Repeat::Harmless => once().await,
+        other => other,
+    }
+}
+
+/// A name for a device or a session, as it is typed.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must be one line without control characters".to_owned());
+    }
+    if text.chars().count() > NAME_MAX {
+        return Err(format!("must not be longer than {NAME_MAX} characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads a line that a person types as the answer to `question`. `None` if nobody can be asked here.
+///
+/// # Errors
+/// I/O (74): the line cannot be read.
+pub(crate) fn typed_answer(question: &str) -> Result<Option<String>, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    logging::say(question);
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Failure::io(format!("the answer cannot be read: {error}")))?;
+    Ok(Some(answer.trim().to_owned()))
+}
+
 /// A line on the terminal that says what goes on. It appears after a second, and never in a file.
 #[derive(Clone)]
 pub(crate) struct Progress(ProgressBar);
@@ -148,6 +230,11 @@ impl Progress {
     /// Changes what the line says.
     pub(crate) fn say(&self, what: impl Into<String>) {
         self.0.set_message(what.into());
+    }
+
+    /// Writes something else, with the line out of the way.
+    pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
     }
 
     /// Waits for the work, and shows the line while it takes longer than a second.
@@ -173,6 +260,27 @@ mod tests {
         assert!(is_end("65A1FF115B", "65a1ff115b") && is_end("65A1FF115B", "ff115b"));
         assert!(!is_end("65A1FF115B", "f115b"), "five characters are too few");
         assert!(is_end("abc", "abc") && !is_end("65A1FF115B", "65A1FF"));
+    }
+
+    #[test]
+    fn a_name_may_hold_quotes_and_emoji_and_is_one_line() {
+        assert_eq!(name(" 5K \"Fun\" 🏃 ").unwrap(), "5K \"Fun\" 🏃");
+        for wrong in ["", "  ", "a\nb", "\u{1b}[31m", &"x".repeat(201)] {
+            assert!(name(wrong).unwrap_err().starts_with("must"), "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_call_that_does_no_harm_twice_is_made_again_after_an_unknown_outcome() {
+        for (call, times) in [(Call::Bind, 2), (Call::Unbind, 2), (Call::Close, 2), (Call::Open, 1)] {
+            let made = std::cell::Cell::new(0);
+            let once = async || {
+                made.set(made.get() + 1);
+                Err::<(), _>(CallError::Unknown { why: OutcomeDoubt::Timeout, retry_after: None })
+            };
+            assert!(make(call, once).await.is_err());
+            assert_eq!(made.get(), times, "{call:?}");
+        }
     }
 
     #[test]

@@ -133,6 +133,13 @@ pub(crate) fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Time
     instant(text.parse().map_err(|_| must())?)
 }
 
+/// Who gives the command, as the log remembers it.
+pub(crate) fn who() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let mut named = named.filter(|name| !name.is_empty() && name.len() <= 64);
+    named.next().unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
+}
+
 /// Writes the result of a command to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

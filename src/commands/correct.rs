@@ -157,7 +157,8 @@ impl Work {
             return self.tell("nothing was changed\n");
         }
         let zone = self.reading.zones.of(&name).iana_name().map(Into::into);
-        let correction = Correction { ranges: survey.ranges.clone(), shift_ms, zone, by: who().into(), oldest: 0 };
+        let correction =
+            Correction { ranges: survey.ranges.clone(), shift_ms, zone, by: args::who().into(), oldest: 0 };
         let ranges = survey.ranges.clone();
         let request = ControlRequest::Correct { decoder: name.clone(), correction: correction.clone() };
         let entry = match control::ask(&self.config.data_dir, request).await {
@@ -357,13 +358,6 @@ impl Work {
         read.map_err(|error| Failure::io(format!("the answer cannot be read: {error}")))?;
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
-}
-
-/// Who gives the command, as the log remembers it.
-fn who() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
-    let mut named = named.filter(|name| !name.is_empty() && name.len() <= 64);
-    named.next().unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
 }
 
 #[cfg(test)]

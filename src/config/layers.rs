@@ -76,15 +76,16 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Reads `file` and puts the environment and the flags (`key`, `flag`, value) over it.
+    /// Takes `text` for the content of `file` and puts the environment and the flags (`key`, `flag`,
+    /// value) over it.
     pub(super) fn read(
         file: &Path,
+        text: &str,
         environment: &BTreeMap<String, String>,
         flags: &[(&'static str, &'static str, String)],
     ) -> Result<Self, ConfigError> {
         let shown = file.display().to_string();
-        let text = read_text(file)?;
-        let positions = toml_text::positions(&text)
+        let positions = toml_text::positions(text)
             .map_err(|mistake| ConfigError::new(format!("{shown}:{}", mistake.line), mistake.what))?;
         let (mut variables, mut refused) = (environment.clone(), Vec::new());
         variables.retain(|name, _| match reaches_too_far(name) {
@@ -150,7 +151,8 @@ pub(super) fn our_variables(all: &[(OsString, OsString)]) -> Result<BTreeMap<Str
     Ok(ours)
 }
 
-fn read_text(file: &Path) -> Result<String, ConfigError> {
+/// The text of the configuration file.
+pub(super) fn read_text(file: &Path) -> Result<String, ConfigError> {
     let shown = file.display().to_string();
     let read = || {
         let metadata = std::fs::metadata(file)?;

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use url::Url;
 
 use super::device::{device_id, unusual_devices};
-use super::layers::{ConfigError, Layers, Section, our_variables};
+use super::layers::{ConfigError, Layers, Section, our_variables, read_text};
 use super::nearest::did_you_mean;
 use super::secret::{self, Found, NoKey};
 use super::settings::Terms;
@@ -55,6 +55,9 @@ pub struct LoadOptions {
     /// No key is looked for, `cloud` stays `None`, and mistakes in `status` are ignored. This is
     /// for commands that need neither and must not need the right to read a secret.
     pub keyless: bool,
+    /// The content of `file`, for a text that is checked before it is written there. `None`: the
+    /// file is read.
+    pub text: Option<String>,
 }
 
 impl LoadOptions {
@@ -66,7 +69,21 @@ impl LoadOptions {
             listen: None,
             environment: std::env::vars_os().collect(),
             keyless: false,
+            text: None,
         }
+    }
+
+    /// Checks `text` before it becomes the content of `file`. With `has_key`, the API key is taken
+    /// to be there, and its file is not looked at. Of the environment only systemd's credentials
+    /// count, because the service has no other variables.
+    pub(crate) fn of_text(file: impl Into<PathBuf>, text: String, has_key: bool) -> Self {
+        let credentials = "CREDENTIALS_DIRECTORY";
+        let mut environment: Vec<(OsString, OsString)> =
+            std::env::var_os(credentials).map(|dir| (credentials.into(), dir)).into_iter().collect();
+        if has_key {
+            environment.push((KEY_VARIABLE.into(), "(given)".into()));
+        }
+        Self { environment, text: Some(text), ..Self::new(file) }
     }
 
     fn layers(&self) -> Result<(Layers, Option<String>), ConfigError> {
@@ -82,7 +99,11 @@ impl LoadOptions {
         if let Some(listen) = &self.listen {
             flags.push(("status.listen", "--listen", listen.clone()));
         }
-        Ok((Layers::read(&self.file, &variables, &flags)?, key))
+        let text = match &self.text {
+            Some(text) => text.clone(),
+            None => read_text(&self.file)?,
+        };
+        Ok((Layers::read(&self.file, &text, &variables, &flags)?, key))
     }
 }
 

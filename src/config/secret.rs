@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 /// The file in which the key is looked for if the configuration names none. The systemd unit passes
 /// the same file as a credential.
-pub(super) const USUAL_KEY_FILE: &str = "/etc/passbridge/api_key";
+pub(crate) const USUAL_KEY_FILE: &str = "/etc/passbridge/api_key";
 /// A key has a few dozen characters, so a longer file is another file.
 const LIMIT: u64 = 4096;
 
@@ -72,12 +72,7 @@ pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
         };
         Unusable { kind: error.kind(), what }
     })?;
-    let unusable = |what: &str| Unusable::content(what.to_owned());
-    if bytes.len() as u64 > LIMIT {
-        return Err(unusable("the file is too long to be a key"));
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| unusable("the file holds no text"))?;
-    let secret = checked(text).map_err(|what| unusable(&format!("the file {what}")))?;
+    let secret = of_bytes(&bytes)?;
     // The last digit of the mode is the rights of all other users. The group may have rights,
     // because that is how a service gets access on purpose.
     let warning = (mode & 0o007 != 0).then(|| {
@@ -85,6 +80,24 @@ pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
         format!("{path} holds a secret and its mode {:03o} is open to every user: chmod 640 {path}", mode & 0o777)
     });
     Ok(Found { secret, from: path.display().to_string(), file: Some(path.to_owned()), warning })
+}
+
+/// The secret in the content of a file. The mark that some editors put at the beginning of a text
+/// does not count.
+///
+/// # Errors
+/// Why the content is no secret.
+pub(crate) fn of_bytes(bytes: &[u8]) -> Result<SecretString, Unusable> {
+    let unusable = |what: &str| Unusable::content(what.to_owned());
+    if bytes.len() as u64 > LIMIT {
+        return Err(unusable("the file is too long to be a key"));
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(unusable("the file is saved as Unicode (UTF-16): save it with the encoding UTF-8"));
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|_| unusable("the file holds no text"))?;
+    checked(text).map_err(|what| unusable(&format!("the file {what}")))
 }
 
 /// Reads a secret again from the file in which it was. With it comes a warning if every user of the

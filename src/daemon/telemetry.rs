@@ -128,7 +128,8 @@ impl Machine {
                     "Full" => Some(ChargeState::Full),
                     _ => None,
                 });
-                let percent = value("capacity").and_then(|number| number.parse().ok()).filter(|percent| *percent <= 100);
+                let percent =
+                    value("capacity").and_then(|number| number.parse().ok()).filter(|percent| *percent <= 100);
                 status.batteries.push(BatteryStatus { name: name.to_owned(), percent, state });
             }
             Some(kind) if kind == "Mains" || kind.starts_with("USB") => {
@@ -325,9 +326,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_empty_or_nonsense_is_unknown_and_no_error() {
-        let known = |status: MachineStatus| {
-            (status.model, status.temperature_c, status.batteries, status.mains_online)
-        };
+        let known = |status: MachineStatus| (status.model, status.temperature_c, status.batteries, status.mains_online);
         assert_eq!(known(Folder::new(&[]).machine.look()), (None, None, Vec::new(), None));
         let mut folder = Folder::new(&[
             ("sys/firmware/devicetree/base/model", "\0"),
@@ -396,9 +395,14 @@ mod tests {
             let codes: Vec<String> = board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
             codes.join(" ")
         };
-        for (degrees, hot) in
-            [(Some(79), ""), (Some(80), "box_hot"), (Some(76), "box_hot"), (None, "box_hot"), (Some(75), ""), (Some(79), "")]
-        {
+        for (degrees, hot) in [
+            (Some(79), ""),
+            (Some(80), "box_hot"),
+            (Some(76), "box_hot"),
+            (None, "box_hot"),
+            (Some(75), ""),
+            (Some(79), ""),
+        ] {
             assert_eq!(shown(degrees, None), hot, "{degrees:?}");
         }
         let (empties, charges) = (Some(ChargeState::Discharging), Some(ChargeState::Charging));

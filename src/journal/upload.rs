@@ -413,6 +413,13 @@ impl Pending {
         self.through = self.through.min(Seq(seq.0.saturating_sub(1)));
     }
 
+    /// Leaves out every entry of the journal after `last`. `None`: nothing is left out.
+    pub fn end_at(&mut self, last: Option<Seq>) {
+        if let Some(last) = last {
+            self.end_before(Seq(last.0.saturating_add(1)));
+        }
+    }
+
     /// The number of passings in it.
     pub fn passings(&self) -> usize {
         self.returned.len() + self.reads.len()

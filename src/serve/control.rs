@@ -18,6 +18,7 @@
 
 mod capture;
 mod request;
+mod session;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -37,7 +38,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::capture::{Answered, Stream, capture};
 use self::request::{ANSWER_LIMIT, ANSWER_TIME, failed};
 pub use self::request::{ControlError, ControlRequest, socket_path};
+pub(crate) use self::session::{Changed, Named, SessionRefusal, changed};
 use crate::cloud::audit::adopt::Adopted;
+use crate::cloud::uplink::Wanted;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::link::capture::tap::Recording;
@@ -265,6 +268,12 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
         }
         ControlRequest::SendAgain { device, order } => {
             ops.send_again(&device, order).await.map(|()| json!({ "ordered": true }))
+        }
+        ControlRequest::SessionOpen { device, alias, by } => {
+            session::answer(ops.session(&device, Wanted::Open { alias: alias.into() }, &by).await)
+        }
+        ControlRequest::SessionClose { device, token, by } => {
+            session::answer(ops.session(&device, Wanted::Close { token: token.into() }, &by).await)
         }
         ControlRequest::Rewind { decoder, range } => Ok(match ops.rewind(&decoder, &range).await {
             Ok(()) => json!({ "decoder": decoder, "answer": "asked" }),

@@ -8,7 +8,8 @@
 //! A repair sends only passings that an audit found missing ([`crate::cloud::audit`]). Passings
 //! change their device only if the command names both devices. Reads that a decoder is asked to
 //! send again arrive like any other read. A correction moves the time of passings, never a stamp, and
-//! passings in the cloud are sent again with it only if the command says so.
+//! passings in the cloud are sent again with it only if the command says so. A session is opened or
+//! closed only by the uplink of its device, in its turn.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired};
+use crate::cloud::uplink::{SessionChange, SessionOrder, Wanted};
 use crate::decoders::Range;
 use crate::journal::correct::CorrectError;
 use crate::journal::let_go::LetGoError;
@@ -28,6 +30,9 @@ use crate::status::{Board, Snapshot};
 
 /// The channel to the audits and repairs of each device, by the device's identity in the cloud.
 pub(crate) type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
+
+/// The channel to the uplink of each device, for orders about its session.
+pub(crate) type SessionOrders = BTreeMap<Box<str>, mpsc::Sender<SessionOrder>>;
 
 /// The handle of each decoder, by its name in the configuration.
 pub(crate) type Decoders = BTreeMap<String, DecoderHandle>;
@@ -88,6 +93,7 @@ pub(crate) struct Capturing {
 pub(crate) struct Ops {
     board: Board,
     repairs: Repairs,
+    sessions: SessionOrders,
     decoders: Decoders,
     /// Changed to request that the passings at which the cloud failed are tried again now.
     try_again: watch::Sender<u64>,
@@ -115,7 +121,13 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
     pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
-        Self { board, repairs, decoders, try_again, journal: None }
+        Self { board, repairs, sessions: SessionOrders::new(), decoders, try_again, journal: None }
+    }
+
+    /// The same handle, which can open and close the sessions of these devices.
+    #[must_use]
+    pub(crate) fn with_sessions(self, sessions: SessionOrders) -> Self {
+        Self { sessions, ..self }
     }
 
     /// The same handle with a journal.
@@ -177,6 +189,20 @@ impl Ops {
     pub(crate) async fn audited(&self, audited: Audited) -> Result<(), OpsError> {
         let device = audited.device.clone();
         self.order(&device, |reply| Order::Found { audited, reply }).await
+    }
+
+    /// Opens or closes a session of a device, after what waits went into the session that is active, as
+    /// long as the cloud takes it. `by` is who asks.
+    ///
+    /// # Errors
+    /// The device is unknown, or the daemon is stopping.
+    pub(crate) async fn session(&self, device: &str, wanted: Wanted, by: &str) -> Result<SessionChange, OpsError> {
+        let orders = self.sessions.get(device).ok_or_else(|| OpsError::UnknownDevice(device.to_owned()))?;
+        let (done, answer) = oneshot::channel();
+        let order = SessionOrder { wanted, by: by.into(), done };
+        // A device carries out one order at a time. The next one waits here.
+        orders.send(order).await.map_err(|_| OpsError::Stopping)?;
+        answer.await.map_err(|_| OpsError::Stopping)
     }
 
     /// Asks a decoder for reads that it has stored. They arrive later, like any other read.

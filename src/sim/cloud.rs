@@ -21,6 +21,7 @@
 //! not really happen); a lenient mode (a test that passes with an unknown field proves less).
 
 mod answers;
+mod call;
 mod config;
 mod faults;
 mod habits;
@@ -35,21 +36,23 @@ mod wire;
 mod words;
 mod writer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use config::{Access, Closed, DEVICE, Generation, KEY, NoSession, SimCloudConfig};
+pub use config::{Access, BindType, Closed, DEVICE, Generation, KEY, NoSession, OtherCompany, Rebind, SimCloudConfig};
 pub use faults::{Answer, Apply, Chance, CloudFault, On};
 pub use habits::{HABITS, Habits};
 pub use state::Post;
 use state::{Inner, State};
 pub use store::{Dedup, SessionView, StoredPassing};
+pub(crate) use store::{MAX_PASSINGS, MAX_SESSIONS};
 pub use writer::OTHER_CHIP;
 
 use faults::Script;
@@ -79,8 +82,10 @@ impl SimCloud {
     pub async fn start_at(address: SocketAddr, config: SimCloudConfig) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let (entrance, door, address) = wire::open(address, stop.clone())?;
+        let mut store = Store::default();
+        config.companies().for_each(|(company, devices)| store.add_devices(company, devices));
         let state = State {
-            store: Store::new(&config.devices),
+            store,
             config,
             script: Script::default(),
             chooser: Chooser::default(),
@@ -115,8 +120,8 @@ impl SimCloud {
     pub fn configure(&self, change: impl FnOnce(&mut SimCloudConfig)) {
         let mut state = self.inner.lock();
         change(&mut state.config);
-        let devices = state.config.devices.clone();
-        state.store.add_devices(&devices);
+        let State { config, store, .. } = &mut *state;
+        config.companies().for_each(|(company, devices)| store.add_devices(company, devices));
     }
 
     /// Sets other habits from the next request on. The counters of the habits start again.
@@ -138,6 +143,13 @@ impl SimCloud {
     pub fn close_session(&self, token: &str) {
         self.inner.lock().store.close(token);
         self.inner.changed();
+    }
+
+    /// Devices of all companies, each with its alias, in the order in which they were bound.
+    pub fn devices(&self) -> Vec<(String, String)> {
+        let state = self.inner.lock();
+        let all = state.store.all_devices().iter();
+        all.map(|device| (device.id.to_string(), device.alias.clone())).collect()
     }
 
     /// Sessions of a device, oldest first.
@@ -162,6 +174,28 @@ impl SimCloud {
     pub fn put_session(&self, device: &str, alias: &str, token: &str, passings: &[StoredPassing]) {
         self.inner.lock().store.put_session(device, alias, token, passings);
         self.inner.changed();
+    }
+
+    /// Opens sessions that hold this many passings of a race together, in equal shares. The last
+    /// passing was just now, and the last session is the active one. Returns the tokens, oldest
+    /// first. The fake takes no more sessions and passings than it can hold.
+    pub fn put_races(&self, device: &str, alias: &str, sessions: usize, passings: usize) -> Vec<String> {
+        let mut state = self.inner.lock();
+        let (sessions, passings) = state.store.room_for(sessions, passings);
+        let step = i64::try_from(store::RACE_STEP_MS).unwrap_or(i64::MAX);
+        let ago = |passings: usize| i64::try_from(passings).unwrap_or(i64::MAX).saturating_mul(step);
+        let end_ms = Timestamp::now().as_millisecond();
+        let mut left = passings;
+        let open = |index: usize| {
+            let share = passings / sessions + usize::from(index < passings % sessions);
+            let token = state.store.put_race(device, alias, end_ms.saturating_sub(ago(left)), share);
+            left -= share;
+            token.to_string()
+        };
+        let tokens = (0..sessions).map(open).collect();
+        drop(state);
+        self.inner.changed();
+        tokens
     }
 
     /// Puts another sender's passings into a session, without any rule or check.
@@ -283,35 +317,66 @@ impl SimCloud {
     }
 }
 
-/// Runs a fake for ever and reports what happens, one line at a time: its address, sessions that
-/// open and close, and once a second the passings that arrived. For `passbridge simulate cloud`.
+/// What the devices of a fake hold when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct StartWith {
+    /// Name of the sessions.
+    pub(crate) alias: String,
+    /// Sessions of each device.
+    pub(crate) sessions: usize,
+    /// Passings in the sessions of each device, in equal shares.
+    pub(crate) passings: usize,
+    /// The last session of each device is active.
+    pub(crate) active: bool,
+}
+
+/// Runs a fake for ever and reports what happens, one line at a time: its address, its devices,
+/// sessions that open and close, and once a second the passings that arrived. For
+/// `passbridge simulate cloud`.
 ///
 /// # Errors
 /// The address cannot be bound.
 pub(crate) async fn serve_forever(
     address: SocketAddr,
     config: SimCloudConfig,
-    session: Option<&str>,
+    start: &StartWith,
     chance: Option<Chance>,
     mut say: impl FnMut(String),
 ) -> io::Result<()> {
-    let devices = config.devices.clone();
     let cloud = SimCloud::start_at(address, config).await?;
     if let Some(chance) = chance {
         cloud.fault_by_chance(chance);
     }
     say(format!("simulated cloud at {}", cloud.url()));
+    let mut devices = cloud.devices();
+    let mut known: HashMap<String, bool> = HashMap::new();
     for (device, alias) in &devices {
         say(format!("device {device} ({alias})"));
-        if let Some(name) = session {
-            cloud.open_session(device, name);
+        let tokens = cloud.put_races(device, &start.alias, start.sessions, start.passings);
+        if let Some(last) = tokens.last().filter(|_| !start.active) {
+            cloud.close_session(last);
         }
+        if tokens.len() > 1 || start.passings > 0 {
+            say(format!("{} sessions, {} passings", tokens.len(), start.passings));
+        }
+        // Sessions that are closed already are no news.
+        let closed = cloud.sessions(device).into_iter().filter(|view| !view.active);
+        known.extend(closed.map(|view| (view.token.to_string(), false)));
     }
-    let mut known: HashMap<String, bool> = HashMap::new();
-    let (mut posts, mut stored, mut violations) = (0, 0, 0);
+    let (mut posts, mut stored, mut violations) = (0, cloud.stored(), 0);
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
         second.tick().await;
+        let before = std::mem::replace(&mut devices, cloud.devices());
+        if before != devices {
+            let (old, new): (HashSet<_>, HashSet<_>) = (before.iter().collect(), devices.iter().collect());
+            for (device, alias) in devices.iter().filter(|device| !old.contains(device)) {
+                say(format!("device {device} ({alias}) bound"));
+            }
+            for (device, alias) in before.iter().filter(|device| !new.contains(device)) {
+                say(format!("device {device} ({alias}) unbound"));
+            }
+        }
         for view in devices.iter().flat_map(|(device, _)| cloud.sessions(device)) {
             let was = known.insert(view.token.to_string(), view.active);
             let alias = view.alias.as_deref().unwrap_or("without a name");
@@ -323,7 +388,9 @@ pub(crate) async fn serve_forever(
         }
         let (posts_now, stored_now) = (cloud.post_count(), cloud.stored());
         if posts_now != posts {
-            say(format!("{} posts, {} passings, {stored_now} in all", posts_now - posts, stored_now - stored));
+            // An unbind may have deleted more than arrived.
+            let arrived = stored_now.saturating_sub(stored);
+            say(format!("{} posts, {arrived} passings, {stored_now} in all", posts_now - posts));
         }
         (posts, stored) = (posts_now, stored_now);
         let list = cloud.violations();

@@ -43,7 +43,7 @@
 //! tests/README.md has the command.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -54,7 +54,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::UplinkConfig;
-use super::machine::{Action, Input};
+use super::machine::{Action, Input, Wanted};
 use super::model::{CallFault, Cloud, On, upload};
 use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::driven::{Driven, disk};
@@ -85,6 +85,8 @@ pub(super) struct Device {
     moved: bool,
     /// Every call and wait, with its time.
     trace: Vec<String>,
+    /// What people want of the session. `None`: that the active one closes.
+    orders: VecDeque<Option<Wanted>>,
 }
 
 struct Decoder {
@@ -175,7 +177,14 @@ impl World {
             cloud.lag = setup.lag;
             cloud.writer = setup.writer.then(|| (fastrand::Rng::with_seed(setup.seed), 0.05));
             let name = format!("device-{at}").into();
-            Rc::new(RefCell::new(Device { name, cloud, now: Duration::ZERO, moved: false, trace: Vec::new() }))
+            Rc::new(RefCell::new(Device {
+                name,
+                cloud,
+                now: Duration::ZERO,
+                moved: false,
+                trace: Vec::new(),
+                orders: VecDeque::new(),
+            }))
         });
         let names = |at: usize| (format!("mat-{at}").into(), setup.devices[at]);
         let ledger = Ledger::new((0..setup.devices.len()).map(names), setup.dead_time);
@@ -237,7 +246,8 @@ impl World {
         let name = device.borrow().name.clone();
         let at = self.devices.iter().position(|one| Rc::ptr_eq(one, device)).unwrap();
         let mine = self.decoders.iter().zip(&self.setup.devices).filter(|(_, to)| **to == at);
-        let upload = crate::config::UploadConfig { batch_max: self.setup.batch_max, ..upload() };
+        let upload =
+            crate::config::UploadConfig { batch_max: self.setup.batch_max, linger: self.setup.linger, ..upload() };
         let config = UplinkConfig {
             device: name,
             decoders: mine.map(|(decoder, _)| decoder.name.clone()).collect(),
@@ -320,6 +330,9 @@ impl World {
                     self.keep(at, frames);
                 }
             }
+            Op::Stream { decoder, ref sent, steps, follow } => {
+                self.stream(decoder % self.decoders.len(), sent, (steps, follow));
+            }
             Op::Write => {
                 self.write();
             }
@@ -349,6 +362,10 @@ impl World {
                 } else {
                     cloud.close();
                 }
+            }
+            Op::Order { device, open } => {
+                let wanted = open.then(|| Wanted::Open { alias: "by hand".into() });
+                self.device(device).orders.push_back(wanted);
             }
             Op::Clock { to, step } => {
                 let seconds = to.unwrap_or_else(|| self.wall.now().as_second() + step);
@@ -395,6 +412,21 @@ impl World {
         self.decoders[at].open.push(frames.clone());
         assert!(poll(&mut keeping).is_pending(), "kept before anything was written");
         self.keeping.push((at, frames, keeping));
+    }
+
+    fn stream(&mut self, at: usize, sent: &[Sent], (steps, follow): (u32, bool)) {
+        for sent in sent {
+            let frames = self.decoders[at].frames(*sent);
+            if frames.is_empty() || disk::is_off() {
+                return;
+            }
+            self.keep(at, frames);
+            self.write();
+            self.upload(self.setup.devices[at], steps);
+            if follow && !disk::is_off() {
+                self.follow(false, false);
+            }
+        }
     }
 
     /// The command `correct`, as far as the journal carries it out.
@@ -501,14 +533,20 @@ impl World {
     fn drain(&mut self) -> Result<(), String> {
         disk::set(disk::Script::default());
         for device in &self.devices {
-            let cloud = &mut device.borrow_mut().cloud;
+            let device = &mut *device.borrow_mut();
+            device.orders.clear();
+            let cloud = &mut device.cloud;
             (cloud.chance, cloud.most, cloud.writer) = (None, 500, None);
             cloud.script.clear();
-            if !cloud.sessions.iter().any(|session| session.active) {
-                cloud.open();
-            }
         }
         for round in 0..20_000 {
+            // An order that is under way may still close the session.
+            for device in &self.devices {
+                let cloud = &mut device.borrow_mut().cloud;
+                if !cloud.sessions.iter().any(|session| session.active) {
+                    cloud.open();
+                }
+            }
             let wrote = self.write();
             if round % 500 == 0 || !self.driven.as_ref().is_some_and(Driven::serves) {
                 self.follow(true, false);
@@ -566,6 +604,7 @@ impl Device {
             Action::AskSession { token } => Input::Session(self.cloud.session(&token)),
             Action::AskHeld { scope, page, .. } => Input::Held(self.cloud.held(&scope, page)),
             Action::AskDevice => Input::Device(self.cloud.device()),
+            Action::Close { token } => Input::Closed(self.cloud.close_one(&token)),
             _ => Input::Created(self.cloud.create()),
         }
     }

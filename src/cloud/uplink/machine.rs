@@ -13,6 +13,7 @@ mod again;
 mod interface;
 mod key;
 pub(super) mod limits;
+mod order;
 mod parts;
 mod post;
 mod question;
@@ -34,6 +35,8 @@ use crate::status::{ProblemCode, UploadState};
 
 pub(crate) use interface::{Action, Formed, Input, OfferTerms, ResendPermit, SessionProgress, UplinkReport};
 use limits::{BATCH_LIMIT, FIRST_LOOK, LOOK_GAP, PARTS, POLL_JITTER, STANDS, UNREACHED_MAX, WATCH_PATIENCE, scaled};
+use order::Order;
+pub(crate) use order::{Done, Outcome, Wanted};
 use parts::{
     Active, BatchState, Counters, Culprit, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,
 };
@@ -52,6 +55,8 @@ pub(crate) struct Machine {
     timers: Timers,
     trust: Trust,
     counters: Counters,
+    /// A session that somebody opens or closes.
+    order: Option<Order>,
     /// Problems shown now, by code.
     problems: BTreeMap<ProblemCode, String>,
 }
@@ -80,18 +85,33 @@ impl Machine {
             timers: Timers::new(&upload),
             trust: Trust::new(doubt, first, &upload),
             counters: Counters::default(),
+            order: None,
             problems: BTreeMap::new(),
         }
     }
 
     /// Returns what to do at `now` (time since the start).
     pub(crate) fn next(&mut self, now: Duration) -> Action {
+        let action = self.decide(now);
+        match (action, self.settles_until()) {
+            // What waits goes up first, for a limited time, and a batch ends where the order says.
+            (Action::Wait { until, reads, .. }, Some(end)) => {
+                Action::Wait { until: until.min(end), reads, offer: None }
+            }
+            (action, _) => action,
+        }
+    }
+
+    fn decide(&mut self, now: Duration) -> Action {
         self.timers.now = now;
         self.timers.settles = false;
         self.forget_writer(now);
         loop {
             if let Some(event) = self.records.pop_front() {
                 return Action::Record(event);
+            }
+            if let Some(action) = self.next_of_order(now) {
+                return action;
             }
             if now < self.timers.hold {
                 return Action::Wait { until: self.timers.hold, reads: false, offer: None };
@@ -194,7 +214,12 @@ impl Machine {
             Active::Unknown => return Some(Action::Wait { until: self.timers.poll_at, reads: false, offer: None }),
             // One answer is not enough, and two answers within seconds are not enough either,
             // because a new session would close the running one.
-            Active::None if self.mode == SessionMode::Create && self.none_is_sure(now) => return Some(Action::Create),
+            Active::None if self.mode == SessionMode::Create && self.session.closed_by_hand => {
+                return Some(self.until_reads_wait(now));
+            }
+            Active::None if self.mode == SessionMode::Create && self.none_is_sure(now) => {
+                return Some(Action::Create { alias: None });
+            }
             Active::None => return Some(Action::Wait { until: self.timers.poll_at, reads: false, offer: None }),
             Active::Some(session) => session.clone(),
         };
@@ -229,15 +254,24 @@ impl Machine {
         let left_behind = self.batch.work.as_ref().map(Work::due);
         let dues = [self.trust.watch.due_at(), left_behind].into_iter().flatten().filter(|due| *due > now);
         let until_poll = dues.fold(self.timers.poll_at, Duration::min);
-        let wait = |until: Duration| Some(Action::Wait { until: until.min(until_poll), reads: true, offer: None });
+        let (token, next) = (joined.token.clone(), joined.next);
+        self.next_of_reads(now, until_poll, token, next)
+    }
+
+    /// The session is joined, and nothing is to be asked: the next batch, or a wait for it until
+    /// `until_poll` at most.
+    fn next_of_reads(&mut self, now: Duration, until_poll: Duration, token: Box<str>, next: u64) -> Option<Action> {
+        // Without a linger, no read that arrives before the next POST may follow changes when it goes.
+        let rested = self.timers.rested(&self.upload);
+        let deaf = self.upload.linger.is_zero() && now < rested;
+        let wait = |until: Duration| {
+            let until = if deaf { until.min(rested) } else { until };
+            Some(Action::Wait { until: until.min(until_poll), reads: !deaf, offer: None })
+        };
         let in_flight = self.batch.work.as_ref().map(Work::seqs).unwrap_or_default();
-        let look = [self.timers.look, self.batch.suspects.due_after(self.timers.last_look, &in_flight)]
-            .into_iter()
-            .flatten()
-            .min();
-        match look {
+        let suspects = self.batch.suspects.due_after(self.timers.last_look, &in_flight);
+        match [self.timers.look, suspects].into_iter().flatten().min() {
             None => {
-                let rested = self.timers.rested(&self.upload);
                 if now < rested {
                     return wait(rested);
                 }
@@ -250,13 +284,20 @@ impl Machine {
             }
             Some(_) => {
                 let again: Vec<_> = self.batch.suspects.due(now, &in_flight).into_iter().collect();
-                if again.is_empty() && !self.timers.full && now < self.timers.due(now, &self.upload) {
+                let bound = self.order_bound();
+                let early = again.is_empty() && !self.timers.full && bound.is_none();
+                if early && now < self.timers.due(now, &self.upload) {
                     return Some(Action::Count { limit: self.upload.batch_max.max(1) });
                 }
+                let company = self.company(now, until_poll).filter(|_| again.is_empty() && bound.is_none());
+                if company.is_some() {
+                    return company;
+                }
                 Some(Action::Form {
-                    token: joined.token.clone(),
-                    next: joined.next,
+                    token,
+                    next,
                     limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
+                    bound,
                     without: self.batch.suspects.released(),
                     again,
                 })
@@ -264,8 +305,24 @@ impl Machine {
         }
     }
 
-    /// The terms of an offer, while nothing of the device waits or is in flight, and nothing is to
-    /// be asked before a number is given.
+    /// A session was closed by hand. Another one is opened when a read waits for it.
+    fn until_reads_wait(&self, now: Duration) -> Action {
+        let until = self.timers.look.map_or(self.timers.poll_at, |look| look.min(self.timers.poll_at));
+        match self.timers.look {
+            Some(look) if look <= now => Action::Count { limit: 1 },
+            _ => Action::Wait { until, reads: true, offer: None },
+        }
+    }
+
+    /// The wait for a read with which a batch that is due can be written.
+    fn company(&self, now: Duration, until_poll: Duration) -> Option<Action> {
+        let until = self.timers.company(&self.upload);
+        let offer = self.offer().filter(|_| !self.timers.full && now < until)?;
+        Some(Action::Wait { until: until.min(until_poll), reads: false, offer: Some(offer) })
+    }
+
+    /// The terms of an offer, while nothing of the device is in flight, and nothing is to be asked
+    /// before a number is given.
     fn offer(&self) -> Option<OfferTerms> {
         let joined = self.session.joined.as_ref()?;
         let free = self.batch.work.is_none() && self.trust.recall.is_empty();
@@ -277,8 +334,13 @@ impl Machine {
     pub(crate) fn put(&mut self, now: Duration, input: Input) {
         match input {
             Input::Noticed => self.on_noticed(now),
-            Input::Active(Ok(found)) => self.on_active(now, found),
-            Input::Active(Err(error)) => self.on_active_failed(now, &error),
+            Input::Active(answer) => {
+                match &answer {
+                    Ok(found) => self.on_active(now, found.clone()),
+                    Err(error) => self.on_active_failed(now, error),
+                }
+                self.on_active_for_order(now, answer);
+            }
             Input::Session(answer) => self.on_session(now, answer),
             Input::Held(answer) => self.on_held(now, answer),
             Input::Device(answer) => self.on_device(now, answer),
@@ -287,9 +349,19 @@ impl Machine {
                 self.batch.suspects.try_now(now);
                 self.timers.look = Some(now);
             }
-            Input::Created(answer) => self.on_created(now, answer),
+            Input::Created(answer) => {
+                if !self.on_created_for_order(now, &answer) {
+                    self.on_created(now, answer);
+                }
+            }
+            Input::Closed(answer) => self.on_closed(now, answer),
+            Input::Order { wanted, through } => self.on_order(now, wanted, through),
             Input::Waiting(count) => self.on_waiting(now, count),
             Input::Formed(formed) => self.on_formed(now, formed),
+            Input::Drained => {
+                self.note_drained();
+                self.on_formed(now, None);
+            }
             Input::Numbered(batch) => self.on_numbered(now, batch),
             Input::Posted(Ok(counts)) => self.on_inserted(now, counts),
             Input::Posted(Err(error)) => self.on_post_failed(now, &error),
@@ -399,6 +471,12 @@ impl Machine {
             self.timers.looked(now);
             return self.on_nothing_waits();
         };
+        if self.session.closed_by_hand && self.session.active == Active::None {
+            self.session.closed_by_hand = count == 0;
+            self.timers.looked(now);
+            self.timers.look = (count > 0).then_some(now);
+            return;
+        }
         let due = self.timers.due(now, &self.upload);
         self.timers.looked(now);
         self.timers.full = count >= self.upload.batch_max.max(1);
@@ -451,8 +529,10 @@ impl Machine {
         self.records.push_back(UploadEvent::Batch(batch));
     }
 
-    /// The batch is durable already.
+    /// The batch is durable already. It covers all that waited.
     fn on_numbered(&mut self, now: Duration, batch: Batch) {
+        self.timers.looked(now);
+        (self.timers.look, self.timers.noticed, self.timers.full) = (Some(now), None, false);
         self.batch.full = false;
         self.counters.nothing_waits = Some(false);
         self.note_numbered(now, &batch.items);

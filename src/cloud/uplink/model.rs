@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use self::cloud::lost;
 use super::machine::{Action, Input, Machine, OfferTerms};
-use super::{UplinkConfig, form, offer};
+use super::{UplinkConfig, form, formed, offer};
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CloudPassing, Scope};
 use crate::config::{SessionMode, UploadConfig};
@@ -265,12 +265,16 @@ impl World {
                 self.dirty = true;
                 None
             }
-            Action::Wait { reads: true, offer, .. } if self.dirty => {
+            Action::Wait { until, reads, offer } if self.dirty && (reads || offer.is_some()) => {
                 self.dirty = false;
                 self.offers += 1;
                 // Every second offer comes too late for the read.
                 let terms = offer.filter(|_| self.offers % 2 == 1 && self.store.state.in_flight.is_none());
-                Some(terms.and_then(|terms| self.take(terms)).map_or(Input::Noticed, Input::Numbered))
+                let batch = terms.and_then(|terms| self.take(terms));
+                if batch.is_none() && !reads {
+                    self.now = until;
+                }
+                batch.map(Input::Numbered).or_else(|| reads.then_some(Input::Noticed))
             }
             Action::Wait { until, .. } => {
                 assert!(until > self.now, "a wait for nothing");
@@ -282,11 +286,13 @@ impl World {
                 let pending = self.store.pending(limit);
                 Some(Input::Waiting((!pending.is_empty()).then(|| pending.passings())))
             }
-            Action::Form { token, next, limit, without, again } => {
+            Action::Form { token, next, limit, bound, without, again } => {
                 self.dirty = false;
                 let mut pending = self.store.pending(limit + without.len() - again.len());
                 pending.returned.retain(|item| !without.contains(&item.seq));
-                Some(Input::Formed(form(&self.config, &token, next, pending, again, &fields).0))
+                pending.end_at(bound);
+                let through = pending.through;
+                Some(formed(form(&self.config, &token, next, pending, again, &fields).0, bound, through))
             }
             Action::AskActive => Some(Input::Active(cloud.active())),
             Action::AskSession { token } => Some(Input::Session(cloud.session(&token))),
@@ -297,7 +303,8 @@ impl World {
                 Some(Input::Held(answer))
             }
             Action::AskDevice => Some(Input::Device(cloud.device())),
-            Action::Create => Some(Input::Created(cloud.create())),
+            Action::Create { .. } => Some(Input::Created(cloud.create())),
+            Action::Close { token } => Some(Input::Closed(cloud.close_one(&token))),
             Action::Post { token, items } => {
                 let (first, last) = (items[0].num, items[items.len() - 1].num);
                 let open = &self.store.state.in_flight.as_ref().expect("posted before it was recorded").open;
@@ -316,7 +323,8 @@ impl World {
             Action::AskActive => Some("active".to_owned()),
             Action::AskDevice => Some("device".to_owned()),
             Action::AskSession { token } => Some(format!("session {token}")),
-            Action::Create => Some("create".to_owned()),
+            Action::Create { .. } => Some("create".to_owned()),
+            Action::Close { token } => Some(format!("close {token}")),
             _ => None,
         };
         self.trace.extend(short(&action));

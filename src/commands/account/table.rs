@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::config::failure::Failure;
 use crate::model::shown::ShownIn;
-use crate::model::text::printable;
+use crate::model::text::{printable, tail};
 
 /// The form in which a list is written.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -48,6 +48,8 @@ pub(crate) const fn detail(name: &'static str) -> Column {
 pub(crate) enum Cell {
     /// A text.
     Text(Option<String>),
+    /// An identity or a token. A person gets its end in a list.
+    Token(Option<String>),
     /// A count or a number.
     Number(Option<u64>),
     /// Yes or no.
@@ -63,9 +65,14 @@ impl From<Option<&str>> for Cell {
 }
 
 impl Cell {
+    /// An identity or a token.
+    pub(crate) fn token(text: &str) -> Self {
+        Self::Token(Some(text.to_owned()))
+    }
+
     fn json(&self) -> Value {
         match self {
-            Self::Text(text) => text.as_deref().into(),
+            Self::Text(text) | Self::Token(text) => text.as_deref().into(),
             Self::Number(number) => (*number).into(),
             Self::Flag(flag) => (*flag).into(),
             Self::Time(time) => time.and_then(utc).into(),
@@ -74,7 +81,7 @@ impl Cell {
 
     fn csv(&self) -> String {
         match self {
-            Self::Text(text) => text.clone().unwrap_or_default(),
+            Self::Text(text) | Self::Token(text) => text.clone().unwrap_or_default(),
             Self::Number(number) => number.map(|number| number.to_string()).unwrap_or_default(),
             Self::Flag(flag) => flag.map(|flag| flag.to_string()).unwrap_or_default(),
             Self::Time(time) => time.and_then(utc).unwrap_or_default(),
@@ -84,6 +91,7 @@ impl Cell {
     fn shown(&self, times: &ShownIn) -> String {
         match self {
             Self::Text(text) => printable(text.as_deref().unwrap_or_default()),
+            Self::Token(token) => token.as_deref().map(|token| printable(&tail(token))).unwrap_or_default(),
             Self::Flag(flag) => flag.map(|flag| if flag { "yes" } else { "no" }).unwrap_or_default().to_owned(),
             Self::Time(time) => {
                 let instant = time.and_then(|time| Timestamp::from_millisecond(time).ok());
@@ -172,7 +180,10 @@ pub(crate) fn one(form: Form, columns: &[Column], row: &[Cell], times: &ShownIn)
     let mut table = Drawn::new();
     table.load_style(presets::NOTHING);
     for (column, cell) in columns.iter().zip(row) {
-        let shown = cell.shown(times);
+        let shown = match cell {
+            Cell::Token(token) => printable(token.as_deref().unwrap_or_default()),
+            _ => cell.shown(times),
+        };
         if !shown.is_empty() {
             table.add_row([column.heading.unwrap_or(column.name), &shown]);
         }

@@ -14,11 +14,13 @@ const UNITS: [&str; 4] =
 const UNIT: &str = "passbridge.service";
 
 /// The user under which the service runs.
-pub(super) struct ServiceUser {
+pub(crate) struct ServiceUser {
     pub(super) name: String,
     /// The user's number. `None` if the user exists only while the service runs (DynamicUser), so
     /// that no file belongs to it.
     uid: Option<u32>,
+    /// The number of the user's own group. `None` like `uid`.
+    pub(crate) gid: Option<u32>,
     groups: BTreeSet<u32>,
     /// Files that systemd, as root, passes to the service.
     handed: Vec<PathBuf>,
@@ -26,7 +28,7 @@ pub(super) struct ServiceUser {
 
 impl ServiceUser {
     /// The user of the unit that is installed here, if there is one.
-    pub(super) fn of_the_unit() -> Option<Self> {
+    pub(crate) fn of_the_unit() -> Option<Self> {
         let unit = UNITS.iter().find_map(|dir| std::fs::read_to_string(Path::new(dir).join(UNIT)).ok())?;
         let account = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
         Some(Self::of(&unit, &account("/etc/passwd"), &account("/etc/group")))
@@ -49,6 +51,7 @@ impl ServiceUser {
         let account = passwd.lines().map(fields).find(|fields| fields.first() == Some(&name) && fields.len() > 3);
         let number = |fields: &[String], at: usize| fields.get(at).and_then(|text| text.parse::<u32>().ok());
         let uid = account.as_deref().and_then(|fields| number(fields, 2));
+        let gid = account.as_deref().and_then(|fields| number(fields, 3));
         let more: Vec<String> = values("SupplementaryGroups")
             .iter()
             .flat_map(|names| names.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
@@ -61,14 +64,14 @@ impl ServiceUser {
         };
         let mut groups: BTreeSet<u32> =
             group.lines().map(fields).filter(of_group).filter_map(|fields| number(&fields, 2)).collect();
-        groups.extend(account.as_deref().and_then(|fields| number(fields, 3)));
+        groups.extend(gid);
         let credentials = values("LoadCredential");
         let handed = credentials.iter().filter_map(|text| Some(PathBuf::from(text.split_once(':')?.1))).collect();
-        Self { name, uid, groups, handed }
+        Self { name, uid, gid, groups, handed }
     }
 
     /// Whether systemd passes this file to the service, whatever its rights are.
-    pub(super) fn is_handed(&self, path: &Path) -> bool {
+    pub(crate) fn is_handed(&self, path: &Path) -> bool {
         self.handed.iter().any(|handed| handed == path)
     }
 
@@ -153,8 +156,13 @@ mod tests {
         std::fs::write(&file, "chip,bib\n").unwrap();
         let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         let me = std::fs::metadata(&file).unwrap();
-        let stranger =
-            ServiceUser { name: "it".into(), uid: Some(me.uid() + 1), groups: BTreeSet::new(), handed: vec![] };
+        let stranger = ServiceUser {
+            name: "it".into(),
+            uid: Some(me.uid() + 1),
+            gid: None,
+            groups: BTreeSet::new(),
+            handed: vec![],
+        };
         mode(&file, 0o644);
         mode(dir.path(), 0o700);
         let told = stranger.may_read(&file).unwrap_err();

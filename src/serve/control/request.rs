@@ -20,6 +20,10 @@ pub(super) const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How long a repair may take: an audit, sending the passings again, and another audit.
 pub(super) const REPAIR_TIME: Duration = Duration::from_secs(900);
 
+/// How long a session may take to open or close: what waits goes up first, and the calls have their
+/// own limits.
+pub(super) const SESSION_TIME: Duration = Duration::from_secs(240);
+
 /// A request. Each variant shows the form of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
@@ -79,6 +83,25 @@ pub enum ControlRequest {
         /// Which ones.
         order: SendAgainOrder,
     },
+    /// Opens a session, after what waits went into the one that is active. The answer is that of
+    /// [`super::session::answer`].
+    SessionOpen {
+        /// The device.
+        device: String,
+        /// The name of the new session.
+        alias: String,
+        /// Who asks, for the log.
+        by: String,
+    },
+    /// Closes a session, in the same way.
+    SessionClose {
+        /// The device.
+        device: String,
+        /// The whole token of the session.
+        token: String,
+        /// Who asks, for the log.
+        by: String,
+    },
     /// `{"tried": N}`: sends again the passings of every device that were set aside because the
     /// cloud failed at them.
     TryAgain,
@@ -101,6 +124,7 @@ impl ControlRequest {
             | Self::Rewind { .. }
             | Self::TryAgain
             | Self::Capture { .. } => ANSWER_TIME,
+            Self::SessionOpen { .. } | Self::SessionClose { .. } => SESSION_TIME,
             // They wait until reads that are held back are released.
             Self::Correct { .. } | Self::SendAgain { .. } => REPAIR_TIME,
             Self::Repair { .. } | Self::Adopt { .. } | Self::LetGo { .. } => REPAIR_TIME,

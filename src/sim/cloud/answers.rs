@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::config::{Closed, Generation, NoSession, OneForm, SimCloudConfig};
 use super::faults::Answer;
 use super::pages::Shown;
-use super::store::{Counts, Device, SessionView, StoredPassing};
+use super::store::{Continued, Counts, Device, ListPage, SessionView, StoredPassing};
 use super::words::Said;
 
 /// The subject of an answer, for the field that names it.
@@ -259,8 +259,25 @@ pub(super) fn session(config: &SimCloudConfig, view: &SessionView) -> Reply {
 }
 
 /// The answer about the sessions of a device.
-pub(super) fn sessions(config: &SimCloudConfig, views: &[SessionView]) -> Reply {
-    let list: Vec<Value> = views
+pub(super) fn sessions(config: &SimCloudConfig, device: &str, views: &[SessionView], page: ListPage) -> Reply {
+    if views.is_empty() {
+        let result = match config.no_sessions {
+            NoSession::NotFound => {
+                let about = About::Device(device.to_owned());
+                return Reply::Refusal { status: 404, description: "Sessions not found", about };
+            }
+            NoSession::Empty | NoSession::Inactive => None,
+            NoSession::Null => Some(json!({ "description": "Success", "result": null })),
+            NoSession::Absent => Some(json!({ "description": "Success" })),
+            NoSession::Text => Some(json!({ "description": "Sessions not found", "deviceid": device })),
+        };
+        if let Some(result) = result {
+            return Reply::object(200, &result);
+        }
+    }
+    let range = page.range(views.len());
+    let has_more = range.end < views.len();
+    let list: Vec<Value> = views[range]
         .iter()
         .map(|view| {
             json!({ "token_session": &*view.token, "alias": view.alias.as_deref(),
@@ -268,7 +285,7 @@ pub(super) fn sessions(config: &SimCloudConfig, views: &[SessionView]) -> Reply 
                     "passings": Number::count(config, view.passings) })
         })
         .collect();
-    listed(config, Shown { list, page: 1, size: 5000, total: views.len(), has_more: views.len() > 5000 })
+    listed(config, Shown { list, page: page.number, size: page.size, total: views.len(), has_more })
 }
 
 fn one(config: &SimCloudConfig, view: &SessionView) -> Value {
@@ -277,6 +294,31 @@ fn one(config: &SimCloudConfig, view: &SessionView) -> Value {
             // The documents call it a length, but define it as a date.
             "duration": stamp(last.unwrap_or(view.created_ms)),
             "active": view.active, "passings": Number::count(config, view.passings), "first": first.map(stamp), "last": last.map(stamp) })
+}
+
+#[derive(Serialize)]
+struct Pagination {
+    page: Number,
+    limit: Number,
+    total: Number,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    has_more: Option<bool>,
+}
+
+impl Pagination {
+    /// The description of the page, if the generation has one.
+    fn of<T>(config: &SimCloudConfig, shown: &Shown<T>) -> Option<Self> {
+        // Without `has_more`, a page without passings means the end. The legacy form has no such
+        // field, so with the habit of empty pages it gets one.
+        let paged = config.generation != Generation::Legacy || config.habits.empty_pages.is_some();
+        let number = |count| Number::count(config, count);
+        paged.then(|| Self {
+            page: number(shown.page),
+            limit: number(shown.size),
+            total: number(shown.total),
+            has_more: (!config.habits.no_has_more).then_some(shown.has_more),
+        })
+    }
 }
 
 /// The answer with a list, with `pagination` if the generation has it.
@@ -288,32 +330,59 @@ pub(super) fn listed<T: Serialize>(config: &SimCloudConfig, shown: Shown<T>) -> 
         #[serde(skip_serializing_if = "Option::is_none")]
         pagination: Option<Pagination>,
     }
-    #[derive(Serialize)]
-    struct Pagination {
-        page: Number,
-        limit: Number,
-        total: Number,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        has_more: Option<bool>,
-    }
-    // Without `has_more`, a page without passings means the end. The legacy form has no such field,
-    // so with the habit of empty pages it gets one.
-    let paged = config.generation != Generation::Legacy || config.habits.empty_pages.is_some();
-    let number = |count| Number::count(config, count);
-    let pagination = paged.then(|| Pagination {
-        page: number(shown.page),
-        limit: number(shown.size),
-        total: number(shown.total),
-        has_more: (!config.habits.no_has_more).then_some(shown.has_more),
-    });
+    let pagination = Pagination::of(config, &shown);
     Reply::object(200, &Listed { description: "Success", result: shown.list, pagination })
+}
+
+/// The answer to a continuing pull.
+pub(super) fn continued(
+    config: &SimCloudConfig,
+    device: &str,
+    found: &Continued<'_>,
+    shown: Shown<PassingItem<'_>>,
+) -> Reply {
+    #[derive(Serialize)]
+    struct Pulled<'a> {
+        description: &'static str,
+        deviceid: &'a str,
+        session_used: &'a str,
+        session_label: &'a str,
+        resumed_from: Number,
+        passings: Vec<PassingItem<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pagination: Option<Pagination>,
+    }
+    let pagination = Pagination::of(config, &shown);
+    let pulled = Pulled {
+        description: "Success",
+        deviceid: device,
+        session_used: &found.token,
+        session_label: found.alias.as_deref().unwrap_or_default(),
+        resumed_from: Number::new(config.habits.text_ids, found.from.unwrap_or(0)),
+        passings: shown.list,
+        pagination,
+    };
+    Reply::object(200, &pulled)
+}
+
+/// The answer to a continuing pull of a device that never had a session.
+pub(super) fn nothing_to_continue(config: &SimCloudConfig, device: &str) -> Reply {
+    if config.no_session == NoSession::NotFound {
+        let about = About::Device(device.to_owned());
+        return Reply::Refusal { status: 404, description: "Session not found", about };
+    }
+    let value = json!({ "description": "Success", "deviceid": device, "session_used": null, "session_label": null,
+                        "resumed_from": 0, "passings": [] });
+    Reply::object(200, &value)
 }
 
 /// A passing as a reading call returns it.
 #[derive(Serialize)]
-pub(super) struct Held<'a> {
-    token_session: &'a str,
-    deviceid: &'a str,
+pub(super) struct PassingItem<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_session: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deviceid: Option<&'a str>,
     timestamp: String,
     num_passing: Number,
     bib: &'a str,
@@ -325,11 +394,13 @@ pub(super) struct Held<'a> {
     longitude: &'a str,
 }
 
-impl<'a> Held<'a> {
-    pub(super) fn new(config: &SimCloudConfig, device: &'a str, token: &'a str, stored: &'a StoredPassing) -> Self {
+impl<'a> PassingItem<'a> {
+    /// `place`: device and token. A continuing pull names them once for all passings.
+    pub(super) fn new(config: &SimCloudConfig, place: Option<(&'a str, &'a str)>, stored: &'a StoredPassing) -> Self {
+        let (deviceid, token_session) = place.unzip();
         Self {
-            token_session: token,
-            deviceid: device,
+            token_session,
+            deviceid,
             timestamp: stamp(stored.time_ms),
             num_passing: Number::new(config.habits.text_ids, stored.num),
             bib: &stored.bib,
@@ -345,12 +416,12 @@ impl<'a> Held<'a> {
 }
 
 /// A device as the generation shows it.
-pub(super) fn device(config: &SimCloudConfig, device: &Device, sessions: &[SessionView]) -> Value {
-    let passings: usize = sessions.iter().map(|view| view.passings).sum();
+/// `counts`: its sessions, and the passings in them.
+pub(super) fn device(config: &SimCloudConfig, device: &Device, (sessions, passings): (usize, usize)) -> Value {
     let mut value = json!({
         "deviceid": &*device.id, "type": device.kind, "model": device.model, "alias": device.alias,
         "firmware": device.firmware, "serial_number": device.serial_number,
-        "creation_date": stamp(device.created_ms), "sessions": sessions.len(),
+        "creation_date": stamp(device.created_ms), "sessions": sessions,
     });
     if let Value::Object(fields) = &mut value {
         match config.generation {

@@ -40,7 +40,8 @@ pub enum Generation {
     Gateway,
 }
 
-/// What a key may do.
+/// What a key may do. The documents call the right to unbind a flag, which a key may have beside
+/// the right to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Every GET.
@@ -49,6 +50,61 @@ pub enum Access {
     Write,
     /// Every GET, POST and PATCH.
     ReadWrite,
+    /// Every POST, PATCH and DELETE.
+    WriteUnbind,
+    /// Every call.
+    ReadWriteUnbind,
+}
+
+/// The right that a call needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Read,
+    Write,
+    Unbind,
+}
+
+impl Access {
+    pub(super) fn allows(self, need: Need) -> bool {
+        match need {
+            Need::Read => matches!(self, Self::Read | Self::ReadWrite | Self::ReadWriteUnbind),
+            Need::Write => self != Self::Read,
+            Need::Unbind => matches!(self, Self::WriteUnbind | Self::ReadWriteUnbind),
+        }
+    }
+}
+
+/// A company beside the first one, with keys and devices of its own. Its keys know no device of
+/// another company, and no other key knows its devices.
+#[derive(Clone, Debug, Default)]
+pub struct OtherCompany {
+    /// Keys and what they may do.
+    pub keys: Vec<(String, Access)>,
+    /// Devices: id and alias.
+    pub devices: Vec<(String, String)>,
+}
+
+/// How the cloud answers the bind of a serial number that is bound already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rebind {
+    /// 409 with the id of the device.
+    #[default]
+    Conflict,
+    /// 200 with the id of the device, in the words of a success.
+    Success,
+}
+
+/// Whether a bind has a `type`. One version of the documents requires it, another one has no such
+/// field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BindType {
+    /// With or without.
+    #[default]
+    Optional,
+    /// 400 without it.
+    Required,
+    /// 400 with it.
+    Refused,
 }
 
 /// How the cloud says that no session is active.
@@ -104,10 +160,18 @@ pub struct SimCloudConfig {
     pub keys: Vec<(String, Access)>,
     /// Devices: id and alias.
     pub devices: Vec<(String, String)>,
+    /// More companies. By default there are none.
+    pub others: Vec<OtherCompany>,
+    /// How the cloud answers the bind of a bound serial number.
+    pub rebind: Rebind,
+    /// Whether a bind has a `type`.
+    pub bind_type: BindType,
     /// How the cloud answers a key that lacks the right.
     pub forbidden: Forbidden,
     /// How the cloud says that no session is active.
     pub no_session: NoSession,
+    /// How the cloud says that a device never had a session, in the list of its sessions.
+    pub no_sessions: NoSession,
     /// How the cloud answers an insert into a closed session.
     pub closed: Closed,
     /// Form of the answer about one session.
@@ -127,6 +191,28 @@ impl SimCloudConfig {
     pub(super) fn dedup(&self) -> Dedup {
         self.habits.dedup.unwrap_or(self.dedup)
     }
+
+    /// The company of a key (0 is the first one), and what the key may do.
+    pub(super) fn access(&self, key: &str) -> Option<(usize, Access)> {
+        let others = self.others.iter().map(|company| &company.keys);
+        let mut companies = std::iter::once(&self.keys).chain(others).enumerate();
+        companies.find_map(|(company, keys)| {
+            let known = keys.iter().find(|(known, _)| known == key);
+            known.map(|(_, access)| (company, *access))
+        })
+    }
+
+    /// The devices of every company, the first company first.
+    pub(super) fn companies(&self) -> impl Iterator<Item = (usize, &[(String, String)])> {
+        let others = self.others.iter().map(|company| &company.devices[..]);
+        std::iter::once(&self.devices[..]).chain(others).enumerate()
+    }
+
+    /// A device that was unbound is not added again by the next change of the configuration.
+    pub(super) fn forget_device(&mut self, id: &str) {
+        self.devices.retain(|(device, _)| device != id);
+        self.others.iter_mut().for_each(|company| company.devices.retain(|(device, _)| device != id));
+    }
 }
 
 impl Default for SimCloudConfig {
@@ -136,8 +222,12 @@ impl Default for SimCloudConfig {
             dedup: Dedup::Number,
             keys: vec![(KEY.to_owned(), Access::ReadWrite)],
             devices: vec![(DEVICE.to_owned(), "finish".to_owned())],
+            others: Vec::new(),
+            rebind: Rebind::default(),
+            bind_type: BindType::default(),
             forbidden: Forbidden::default(),
             no_session: NoSession::default(),
+            no_sessions: NoSession::Empty,
             closed: Closed::default(),
             one: OneForm::default(),
             max_items: 5000,

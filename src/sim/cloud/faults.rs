@@ -15,12 +15,14 @@ pub enum On {
     Insert,
     /// `GET /sessions/device/{device}/active`
     Active,
-    /// `GET /passings/…`: what the cloud holds, by number or by time.
+    /// `GET /passings/…`: what the cloud holds, by number, by time, or continuing.
     Held,
     /// `GET /passings/session/{token}`
     HeldByNumber,
     /// `GET /passings/device/{device}`
     HeldByTime,
+    /// `GET /passings/device2/{device}`
+    Continuing,
     /// `POST /sessions`
     Open,
     /// `PATCH /sessions/close/{token}`
@@ -40,7 +42,7 @@ impl On {
     pub(super) fn covers(self, on: Self) -> bool {
         match self {
             Self::Any => true,
-            Self::Held => matches!(on, Self::Held | Self::HeldByNumber | Self::HeldByTime),
+            Self::Held => matches!(on, Self::Held | Self::HeldByNumber | Self::HeldByTime | Self::Continuing),
             Self::Question => matches!(on, Self::Active | Self::Session) || Self::Held.covers(on),
             _ => self == on,
         }

@@ -1,5 +1,7 @@
 //! Which page of a list is shown, in which order, and what the answer says about other pages.
 
+use std::ops::Range;
+
 use super::habits::{EmptyPages, Habits, Order, scattered};
 use super::store::ListPage;
 
@@ -19,15 +21,16 @@ impl<T> Shown<T> {
     }
 }
 
-/// Returns the requested page, changed by the habits. `key` distinguishes entries when they are
-/// shuffled.
-pub(super) fn shown<T>(habits: &Habits, mut all: Vec<T>, key: impl Fn(&T) -> u64, page: ListPage) -> Shown<T> {
-    match habits.order {
-        Order::Usual => {}
-        Order::Newest => all.reverse(),
-        Order::Shuffled => all.sort_by_key(|one| scattered(habits.seed ^ key(one))),
-    }
-    let (total, size) = (all.len(), page.size);
+/// Returns the requested page of a list of `total`, changed by the habits. `fetch` returns a part
+/// of the list, and `key` distinguishes entries when they are shuffled.
+pub(super) fn shown<T>(
+    habits: &Habits,
+    total: usize,
+    page: ListPage,
+    key: impl Fn(&T) -> u64,
+    fetch: impl Fn(Range<usize>) -> Vec<T>,
+) -> Shown<T> {
+    let size = page.size;
     let number = if habits.page_ignored { 1 } else { page.number };
     // The page of the list that this answer shows, if any, and how many pages of the list have been
     // shown after it.
@@ -37,9 +40,19 @@ pub(super) fn shown<T>(habits: &Habits, mut all: Vec<T>, key: impl Fn(&T) -> u64
         Some(EmptyPages::Between) => ((!number.is_multiple_of(2)).then_some(number.div_ceil(2)), number.div_ceil(2)),
     };
     let has_more = so_far.saturating_mul(size) < total;
-    let list = match real {
-        Some(real) => ListPage { number: real, size }.of(all.into_iter()).collect(),
-        None => Vec::new(),
+    let range = real.map_or(0..0, |number| ListPage { number, size }.range(total));
+    let list = match habits.order {
+        Order::Usual => fetch(range),
+        Order::Newest => {
+            let mut list = fetch(total - range.end..total - range.start);
+            list.reverse();
+            list
+        }
+        Order::Shuffled => {
+            let mut all = fetch(0..total);
+            all.sort_by_key(|one| scattered(habits.seed ^ key(one)));
+            all.drain(range).collect()
+        }
     };
     Shown { list, page: page.number, size, total, has_more }
 }
@@ -50,7 +63,8 @@ mod tests {
 
     fn pages(texts: &[&str], total: u64) -> Vec<(Vec<u64>, bool)> {
         let habits = Habits::of(1, texts).unwrap();
-        let page = |number| shown(&habits, (1..=total).collect(), |one| *one, ListPage { number, size: 2 });
+        let fetch = |range: Range<usize>| (1..=total).collect::<Vec<u64>>()[range].to_vec();
+        let page = |number| shown(&habits, total as usize, ListPage { number, size: 2 }, |one| *one, fetch);
         (1..=6).map(page).map(|shown| (shown.list, shown.has_more)).collect()
     }
 

@@ -87,12 +87,33 @@ pub(super) struct TimeRange {
     pub(super) page: Option<usize>,
 }
 
-/// Query of `GET /devices`.
+/// Query of `GET /passings/device2/{device}`. Both times belong to the range, and the number `last`
+/// does not: the answer begins after it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ContinueFrom {
+    pub(super) from: Option<Timestamp>,
+    pub(super) to: Option<Timestamp>,
+    pub(super) token_session: Option<String>,
+    pub(super) last: Option<u64>,
+    pub(super) page: Option<usize>,
+}
+
+/// Query of `GET /devices` and `GET /sessions/device/{device}`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pages {
     pub(super) page: Option<usize>,
     pub(super) limit: Option<usize>,
+}
+
+/// Parses a bind, or returns what is wrong with it.
+pub(super) fn bind(body: &[u8]) -> Result<BindDevice, String> {
+    let bind: BindDevice = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if bind.model.is_empty() || bind.serial_number.is_empty() {
+        return Err("model or serial_number is empty".to_owned());
+    }
+    Ok(bind)
 }
 
 /// Parses an insert, or returns what is wrong with it.

@@ -4,26 +4,37 @@
 //! A passing takes 24 bytes, and each chip or bib text is stored once. Passings whose numbers rise
 //! (all of them, with a correct client) are in one vector, which is in the order of both arrival
 //! and number. The others are in a second list, with their place in the order of arrival. So a
-//! number is found by a binary search without an index.
+//! number is found by a binary search without an index (`session`). A session has a place, which
+//! never changes and rises with each new session. Tokens and devices lead to places, so that no
+//! question goes through sessions that it is not about.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod session;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
-/// Longest time for which passings or sessions are not shown.
-pub(super) const MAX_LAG: Duration = Duration::from_secs(60);
+pub(super) use session::{MAX_LAG, Row};
+use session::{NO_TEXT, Odd, SimSession};
 
 /// Most passings in all sessions. An insert beyond that is answered with 507.
-pub(super) const MAX_PASSINGS: usize = 8_000_000;
+pub(crate) const MAX_PASSINGS: usize = 8_000_000;
 
 /// Most sessions. One more is answered with 507.
-pub(super) const MAX_SESSIONS: usize = 1_000;
+pub(crate) const MAX_SESSIONS: usize = 10_000;
 
-/// Most inserts of each session whose time of arrival is remembered. Older inserts are shown to
-/// every question.
-const MAX_MARKS: usize = 100_000;
+/// Most devices that the fake binds. One more is answered with 507.
+pub(super) const MAX_DEVICES: usize = 10_000;
+
+/// Chips in a race that the fake makes up.
+const RACE_CHIPS: u64 = 500;
+
+/// Time between two passings of such a race, in milliseconds.
+pub(super) const RACE_STEP_MS: usize = 20;
 
 /// Which passings count as duplicates within a session. The real cloud does not publish its rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +86,8 @@ pub struct SessionView {
 #[derive(Clone, Debug)]
 pub(super) struct Device {
     pub(super) id: Arc<str>,
+    /// The company that it belongs to: 0 is the first one.
+    pub(super) company: usize,
     pub(super) alias: String,
     pub(super) kind: String,
     pub(super) model: String,
@@ -108,43 +121,6 @@ pub(super) struct Counts {
     pub(super) duplicates: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Row {
-    num: u64,
-    time_ms: i64,
-    chip: u32,
-    bib: u32,
-}
-
-/// A row whose number did not rise.
-struct Odd {
-    /// Number of rows that arrived before it.
-    after: usize,
-    row: Row,
-}
-
-impl Row {
-    /// A value that distinguishes the row from others of its session, nearly always.
-    pub(super) fn key(&self) -> u64 {
-        self.num ^ (u64::from(self.chip) << 40)
-    }
-
-    /// Chip (or bib, if there is no chip) and time.
-    fn chip_time(&self) -> (u32, i64) {
-        (if self.chip == NO_TEXT { self.bib } else { self.chip }, self.time_ms)
-    }
-}
-
-/// How much a session held at a moment: rows with rising numbers, and odd rows.
-#[derive(Clone, Copy, Default)]
-struct Held {
-    rows: usize,
-    odd: usize,
-}
-
-/// Id that means that no chip was sent.
-const NO_TEXT: u32 = u32::MAX;
-
 #[derive(Default)]
 struct Texts {
     list: Vec<Arc<str>>,
@@ -170,139 +146,6 @@ impl Texts {
     }
 }
 
-struct Session {
-    token: Arc<str>,
-    device: Arc<str>,
-    alias: Option<Arc<str>>,
-    active: bool,
-    created_ms: i64,
-    opened: Instant,
-    closed: Option<Instant>,
-    /// What the session held after each insert of the last [`MAX_LAG`], and what it held before
-    /// those.
-    marks: VecDeque<(Instant, Held)>,
-    before_marks: Held,
-    /// Rows with strictly rising numbers.
-    rows: Vec<Row>,
-    odd: Vec<Odd>,
-    /// Rows with numbers up to this one were taken out of `rows`. The numbers are still known,
-    /// their content is not.
-    taken: u64,
-    /// Highest number that the client under test has stored.
-    highest: u64,
-    /// Numbers of another sender's passings. What the client sends under them is not its fault.
-    foreign: HashSet<u64>,
-    /// Numbers of passings that the fake lost. The client may send them again.
-    lost: HashSet<u64>,
-    /// Chip and time of every row, collected from the first insert under [`Dedup::ChipTime`] on.
-    seen: HashSet<(u32, i64)>,
-}
-
-impl Session {
-    fn len(&self) -> usize {
-        self.rows.len() + self.odd.len()
-    }
-
-    fn held(&self) -> Held {
-        Held { rows: self.rows.len(), odd: self.odd.len() }
-    }
-
-    /// Returns what the session held at this moment. `None`: now.
-    fn held_at(&self, at: Option<Instant>) -> Held {
-        let Some(at) = at else { return self.held() };
-        let later = self.marks.partition_point(|(taken, _)| *taken <= at);
-        later.checked_sub(1).map_or(self.before_marks, |last| self.marks[last].1)
-    }
-
-    /// Records that something was stored just now.
-    fn mark(&mut self) {
-        let now = Instant::now();
-        self.marks.push_back((now, self.held()));
-        while let Some((taken, held)) = self.marks.front().copied()
-            && (self.marks.len() > MAX_MARKS || now.duration_since(taken) > MAX_LAG)
-        {
-            self.before_marks = held;
-            self.marks.pop_front();
-        }
-    }
-
-    /// Rows were taken out, so all remaining rows are shown to every question.
-    fn unmark(&mut self) {
-        self.marks.clear();
-        self.before_marks = self.held();
-    }
-
-    fn active_at(&self, at: Option<Instant>) -> bool {
-        at.map_or(self.active, |at| self.opened <= at && self.closed.is_none_or(|closed| closed > at))
-    }
-
-    fn close(&mut self) {
-        self.active = false;
-        self.closed.get_or_insert_with(Instant::now);
-    }
-
-    fn with_number(&self, num: u64) -> impl Iterator<Item = &Row> {
-        let regular = match self.rows.last() {
-            Some(last) if last.num >= num => self.rows.binary_search_by_key(&num, |row| row.num).ok(),
-            _ => None,
-        };
-        let odd = self.odd.iter().map(|odd| &odd.row).filter(move |row| row.num == num);
-        regular.map(|at| &self.rows[at]).into_iter().chain(odd)
-    }
-
-    fn add(&mut self, row: Row) {
-        if self.rows.last().is_none_or(|last| last.num < row.num) {
-            self.rows.push(row);
-        } else {
-            self.odd.push(Odd { after: self.rows.len(), row });
-        }
-    }
-
-    /// The rows in the order of arrival.
-    fn arrived(&self) -> impl Iterator<Item = &Row> {
-        self.arrived_of(self.held())
-    }
-
-    /// The same, for the rows that the session held then.
-    fn arrived_of(&self, held: Held) -> impl Iterator<Item = &Row> {
-        let (rows, mut odd) = (&self.rows[..held.rows], self.odd[..held.odd].iter().peekable());
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            if let Some(next) = odd.next_if(|odd| odd.after <= at) {
-                return Some(&next.row);
-            }
-            let row = rows.get(at)?;
-            at += 1;
-            Some(row)
-        })
-    }
-
-    /// The rows with numbers in the range, lowest first.
-    fn range(&self, first: u64, last: u64, held: Held) -> Vec<Row> {
-        let seen = &self.rows[..held.rows];
-        let from = seen.partition_point(|row| row.num < first);
-        let to = seen.partition_point(|row| row.num <= last).max(from);
-        let mut rows = seen[from..to].to_vec();
-        let odd = self.odd[..held.odd].iter().map(|odd| odd.row).filter(|row| (first..=last).contains(&row.num));
-        let regular = rows.len();
-        rows.extend(odd);
-        if rows.len() > regular {
-            rows.sort_by_key(|row| row.num);
-        }
-        rows
-    }
-
-    fn span_ms(&self, held: Held) -> Option<(i64, i64)> {
-        let first = self.arrived_of(held).next()?.time_ms;
-        let last = match (self.rows[..held.rows].last(), self.odd[..held.odd].last()) {
-            (Some(_), Some(odd)) if odd.after == held.rows => odd.row.time_ms,
-            (Some(row), _) => row.time_ms,
-            (None, odd) => odd?.row.time_ms,
-        };
-        Some((first, last))
-    }
-}
-
 /// Why an insert stored nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
@@ -315,27 +158,42 @@ pub(super) enum Refused {
 #[derive(Default)]
 pub(super) struct Store {
     devices: Vec<Device>,
-    sessions: Vec<Session>,
+    /// Number of devices that were ever added. It makes their serial numbers.
+    added: usize,
+    /// The sessions by place.
+    sessions: BTreeMap<u32, SimSession>,
+    next_place: u32,
+    /// Place of the session with this token.
+    tokens: HashMap<Arc<str>, u32>,
+    /// Places of the sessions of a device, oldest first.
+    of_device: HashMap<Arc<str>, Vec<u32>>,
     texts: Texts,
     stored: usize,
 }
 
-impl Store {
-    pub(super) fn new(devices: &[(String, String)]) -> Self {
-        let mut store = Self::default();
-        store.add_devices(devices);
-        store
-    }
+/// The result of a request for a device id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// The device has this new id.
+    New(Arc<str>),
+    /// A device with its serial number has this id already.
+    Already(Arc<str>),
+    /// The fake already holds [`MAX_DEVICES`].
+    Full,
+}
 
-    pub(super) fn add_devices(&mut self, devices: &[(String, String)]) {
+impl Store {
+    pub(super) fn add_devices(&mut self, company: usize, devices: &[(String, String)]) {
         for (id, alias) in devices {
             if self.device(id).is_none() {
+                self.added += 1;
                 self.devices.push(Device {
                     id: id.as_str().into(),
+                    company,
                     alias: alias.clone(),
                     kind: "CUSTOM_CHRONO".to_owned(),
                     model: "passbridge".to_owned(),
-                    serial_number: format!("SIM-{}", self.devices.len() + 1),
+                    serial_number: format!("SIM-{}", self.added),
                     firmware: None,
                     created_ms: Timestamp::now().as_millisecond(),
                 });
@@ -343,19 +201,38 @@ impl Store {
         }
     }
 
-    /// Binds a device under a new id. `Err`: the id that its serial number already has.
-    pub(super) fn bind(&mut self, mut device: Device) -> Result<Arc<str>, Arc<str>> {
-        let known = self.devices.iter().find(|known| known.serial_number == device.serial_number);
-        if let Some(known) = known {
-            return Err(Arc::clone(&known.id));
+    /// Binds a device under a new id, unless its company has one with its serial number.
+    pub(super) fn bind(&mut self, mut device: Device) -> Bound {
+        let same = |known: &&Device| known.company == device.company && known.serial_number == device.serial_number;
+        if let Some(known) = self.devices.iter().find(same) {
+            return Bound::Already(Arc::clone(&known.id));
+        }
+        if self.devices.len() >= MAX_DEVICES {
+            return Bound::Full;
         }
         device.id = token();
         let id = Arc::clone(&device.id);
         self.devices.push(device);
-        Ok(id)
+        Bound::New(id)
     }
 
-    pub(super) fn devices(&self) -> &[Device] {
+    /// Removes a device, its sessions and their passings.
+    pub(super) fn unbind(&mut self, id: &str) {
+        self.devices.retain(|device| &*device.id != id);
+        for place in self.of_device.remove(id).unwrap_or_default() {
+            if let Some(session) = self.sessions.remove(&place) {
+                self.tokens.remove(&session.token);
+                self.stored -= session.len();
+            }
+        }
+    }
+
+    /// The devices of a company, in the order in which they were bound.
+    pub(super) fn devices(&self, company: usize) -> impl Iterator<Item = &Device> {
+        self.devices.iter().filter(move |device| device.company == company)
+    }
+
+    pub(super) fn all_devices(&self) -> &[Device] {
         &self.devices
     }
 
@@ -363,37 +240,40 @@ impl Store {
         self.devices.iter().find(|device| &*device.id == id)
     }
 
+    /// The company of a device. A device that was never bound, in whose name a test opened a
+    /// session, belongs to the first one.
+    pub(super) fn company_of(&self, device: &str) -> usize {
+        self.device(device).map_or(0, |device| device.company)
+    }
+
     pub(super) fn full_of_sessions(&self) -> bool {
         self.sessions.len() >= MAX_SESSIONS
     }
 
-    /// Opens a session. The device's active one closes.
-    pub(super) fn open(&mut self, device: &str, alias: Option<&str>) -> Arc<str> {
-        self.open_as(device, alias, token())
+    /// As many of these sessions and passings as the fake can still hold.
+    pub(super) fn room_for(&self, sessions: usize, passings: usize) -> (usize, usize) {
+        (
+            sessions.min(MAX_SESSIONS.saturating_sub(self.sessions.len())),
+            passings.min(MAX_PASSINGS.saturating_sub(self.stored)),
+        )
     }
 
-    fn open_as(&mut self, device: &str, alias: Option<&str>, token: Arc<str>) -> Arc<str> {
-        for session in self.sessions.iter_mut().filter(|session| session.active && &*session.device == device) {
+    /// Opens a session. The device's active one closes.
+    pub(super) fn open(&mut self, device: &str, alias: Option<&str>) -> Arc<str> {
+        self.open_as(device, alias, token(), Timestamp::now().as_millisecond())
+    }
+
+    fn open_as(&mut self, device: &str, alias: Option<&str>, token: Arc<str>, created_ms: i64) -> Arc<str> {
+        let places = self.of_device.entry(device.into()).or_default();
+        // An older session was closed when this one was opened.
+        if let Some(session) = places.last().and_then(|last| self.sessions.get_mut(last)) {
             session.close();
         }
-        self.sessions.push(Session {
-            token: Arc::clone(&token),
-            device: device.into(),
-            alias: alias.map(Into::into),
-            active: true,
-            created_ms: Timestamp::now().as_millisecond(),
-            opened: Instant::now(),
-            closed: None,
-            marks: VecDeque::new(),
-            before_marks: Held::default(),
-            rows: Vec::new(),
-            odd: Vec::new(),
-            taken: 0,
-            highest: 0,
-            foreign: HashSet::new(),
-            lost: HashSet::new(),
-            seen: HashSet::new(),
-        });
+        places.push(self.next_place);
+        self.tokens.insert(Arc::clone(&token), self.next_place);
+        let session = SimSession::new(Arc::clone(&token), device, alias, created_ms);
+        self.sessions.insert(self.next_place, session);
+        self.next_place += 1;
         token
     }
 
@@ -407,10 +287,21 @@ impl Store {
         known
     }
 
+    /// The sessions of a device, oldest first.
+    fn of(&self, device: &str) -> impl DoubleEndedIterator<Item = (u32, &SimSession)> {
+        let places = self.of_device.get(device).into_iter().flatten();
+        places.filter_map(|place| Some((*place, self.sessions.get(place)?)))
+    }
+
     /// The sessions of a device as they were at this moment, oldest first. `None`: now.
     pub(super) fn sessions(&self, device: &str, at: Option<Instant>) -> Vec<SessionView> {
-        let there = |session: &&Session| &*session.device == device && at.is_none_or(|at| session.opened <= at);
-        self.sessions.iter().filter(there).map(|session| view(session, at)).collect()
+        let there = |session: &&SimSession| at.is_none_or(|at| session.opened <= at);
+        self.of(device).map(|(_, session)| session).filter(there).map(|session| view(session, at)).collect()
+    }
+
+    /// Number of sessions of a device, and of passings in them.
+    pub(super) fn counts(&self, device: &str) -> (usize, usize) {
+        self.of(device).fold((0, 0), |(sessions, passings), (_, session)| (sessions + 1, passings + session.len()))
     }
 
     /// One session as it was at this moment.
@@ -425,9 +316,8 @@ impl Store {
 
     /// The session that was active at this moment.
     pub(super) fn active(&self, device: &str, at: Option<Instant>) -> Option<SessionView> {
-        let mut sessions = self.sessions.iter().rev();
-        let found = sessions.find(|session| session.active_at(at) && &*session.device == device);
-        found.map(|session| view(session, at))
+        let found = self.of(device).rev().find(|(_, session)| session.active_at(at));
+        found.map(|(_, session)| view(session, at))
     }
 
     /// Highest number in a session, whoever sent it.
@@ -467,25 +357,60 @@ impl Store {
 
     /// The passings of a session with numbers in the range, lowest first, as they were at this
     /// moment.
-    pub(super) fn by_number(&self, token: &str, first: u64, last: u64, at: Option<Instant>) -> Option<Vec<Row>> {
-        let session = self.find(token)?;
-        Some(session.range(first, last, session.held_at(at)))
+    pub(super) fn by_number(&self, token: &str, numbers: RangeInclusive<u64>, at: Option<Instant>) -> Rows<'_> {
+        let found = self.tokens.get(token).and_then(|place| Some((*place, self.sessions.get(place)?)));
+        let found = found.map(|(place, session)| (place, session.by_number(&numbers, &ALL_TIMES, session.held_at(at))));
+        Rows(found.into_iter().collect())
     }
 
-    /// The passings of a device with times in the range, in the order of arrival, with the place of
-    /// their session, as they were at this moment.
-    pub(super) fn by_time(&self, device: &str, from: i64, to: i64, at: Option<Instant>) -> Vec<(u32, Row)> {
-        let mut found = Vec::new();
-        for (place, session) in (0..).zip(&self.sessions).filter(|(_, session)| &*session.device == device) {
-            let rows = session.arrived_of(session.held_at(at)).filter(|row| (from..=to).contains(&row.time_ms));
-            found.extend(rows.map(|row| (place, *row)));
+    /// The passings of a device with times in the range, in the order of arrival, as they were at
+    /// this moment.
+    pub(super) fn by_time(&self, device: &str, times: RangeInclusive<i64>, at: Option<Instant>) -> Rows<'_> {
+        let sessions = self.of(device);
+        Rows(sessions.map(|(place, session)| (place, session.by_arrival(&times, session.held_at(at)))).collect())
+    }
+
+    /// What a continuing pull shows: the passings with times in the range after the number `last`
+    /// of the session, or, if there are none, those of the next session that has any. Without
+    /// a session it begins with the active one, or with the newest one. `None`: the device has no
+    /// such session.
+    pub(super) fn continued(
+        &self,
+        device: &str,
+        after: Option<(&str, Option<u64>)>,
+        times: &RangeInclusive<i64>,
+        at: Option<Instant>,
+    ) -> Option<Continued<'_>> {
+        let (begin, last) = match after {
+            Some((token, last)) => {
+                let place = self.tokens.get(token)?;
+                (self.of(device).find(|(of_device, _)| of_device == place)?.0, last)
+            }
+            None => {
+                // Only the newest session can be active.
+                (self.of(device).next_back()?.0, None)
+            }
+        };
+        let mut found = None;
+        for (place, session) in self.of(device).filter(|(place, _)| *place >= begin) {
+            let from = last.filter(|_| place == begin);
+            let first = from.map_or(0, |from| from.saturating_add(1));
+            let rows = session.by_number(&(first..=u64::MAX), times, session.held_at(at));
+            let empty = rows.is_empty();
+            let (token, alias) = (Arc::clone(&session.token), session.alias.clone());
+            let here = Continued { token, alias, from, rows: Rows(vec![(place, rows)]) };
+            if !empty {
+                return Some(here);
+            }
+            // Until a newer session has a passing, the pull stays where it is.
+            found.get_or_insert(here);
         }
         found
     }
 
     /// Token of the session at this place.
     pub(super) fn token_at(&self, place: u32) -> Arc<str> {
-        self.sessions.get(place as usize).map(|session| Arc::clone(&session.token)).unwrap_or_default()
+        self.sessions.get(&place).map(|session| Arc::clone(&session.token)).unwrap_or_default()
     }
 
     /// Stores the passings that are no duplicates. Reports what a correct client never does.
@@ -496,8 +421,9 @@ impl Store {
         rule: Rule,
         mut violation: impl FnMut(String),
     ) -> Result<Counts, Refused> {
-        let place = self.sessions.iter().rposition(|session| session.active && &*session.token == token);
-        let Some(place) = place else { return Err(Refused::Closed) };
+        let place = self.tokens.get(token).copied();
+        let active = place.and_then(|place| Some((place, self.sessions.get(&place)?.active)));
+        let Some((place, true)) = active else { return Err(Refused::Closed) };
         if self.stored + passings.len() > MAX_PASSINGS {
             return Err(Refused::Full);
         }
@@ -507,7 +433,7 @@ impl Store {
             let bib = self.texts.id(passing.bib);
             let row = Row { num: passing.num, time_ms: passing.time_ms, chip, bib };
             let elsewhere = rule.per_device && self.held_elsewhere(place, &row, rule.dedup);
-            let session = &mut self.sessions[place];
+            let Some(session) = self.sessions.get_mut(&place) else { return Err(Refused::Closed) };
             let gone = row.num <= session.taken;
             let (mut known, mut same_time, mut same) = (gone, gone, gone);
             for held in session.with_number(row.num) {
@@ -542,17 +468,16 @@ impl Store {
             self.stored += 1;
             counts.inserted += 1;
         }
-        if counts.inserted > 0 {
-            self.sessions[place].mark();
+        if let Some(session) = self.sessions.get_mut(&place).filter(|_| counts.inserted > 0) {
+            session.mark();
         }
         Ok(counts)
     }
 
     /// Another session of the device holds a passing of which this row is a duplicate.
-    fn held_elsewhere(&self, place: usize, row: &Row, dedup: Dedup) -> bool {
-        let device = &self.sessions[place].device;
-        let others = self.sessions.iter().enumerate().filter(|(at, other)| *at != place && other.device == *device);
-        others.map(|(_, other)| other).any(|other| match dedup {
+    fn held_elsewhere(&self, place: u32, row: &Row, dedup: Dedup) -> bool {
+        let device = self.sessions.get(&place).map_or("", |session| &*session.device);
+        self.of(device).filter(|(other, _)| *other != place).any(|(_, other)| match dedup {
             Dedup::None => false,
             Dedup::Number => row.num <= other.taken || other.with_number(row.num).next().is_some(),
             Dedup::NumberTime => other.with_number(row.num).any(|held| held.time_ms == row.time_ms),
@@ -575,7 +500,7 @@ impl Store {
         session.lost.extend(nums);
         session.seen = session.arrived().map(Row::chip_time).collect();
         session.unmark();
-        self.stored -= before - self.find(token).map_or(0, Session::len);
+        self.stored -= before - self.find(token).map_or(0, SimSession::len);
     }
 
     /// Changes the passing with this number, without any rule or check.
@@ -586,10 +511,8 @@ impl Store {
         let chip = stored.chip.as_deref().map_or(NO_TEXT, |chip| self.texts.id(chip));
         let bib = self.texts.id(&stored.bib);
         let row = Row { num, time_ms: stored.time_ms, chip, bib };
-        let Some(session) = self.find_mut(token) else { return };
-        let rows = session.rows.iter_mut().chain(session.odd.iter_mut().map(|odd| &mut odd.row));
-        if let Some(held) = rows.into_iter().find(|row| row.num == num) {
-            *held = row;
+        if let Some(session) = self.find_mut(token) {
+            session.replace(row);
         }
     }
 
@@ -601,11 +524,30 @@ impl Store {
     }
 
     pub(super) fn put_session(&mut self, device: &str, alias: &str, token: &str, passings: &[StoredPassing]) {
-        self.open_as(device, Some(alias), token.into());
+        self.open_as(device, Some(alias), token.into(), Timestamp::now().as_millisecond());
         self.put(token, passings);
         if let Some(session) = self.find_mut(token) {
             session.highest = passings.iter().map(|passing| passing.num).max().unwrap_or(0);
         }
+    }
+
+    /// Opens a session that holds this many passings of a race, which began at `start_ms`. The
+    /// device's active session closes. Returns the token.
+    pub(super) fn put_race(&mut self, device: &str, alias: &str, start_ms: i64, passings: usize) -> Arc<str> {
+        let chip = |number: u64| (self.texts.id(&format!("SIM{number:05}")), self.texts.id(&number.to_string()));
+        let chips: Vec<(u32, u32)> = (1..=RACE_CHIPS).map(chip).collect();
+        let token = self.open_as(device, Some(alias), token(), start_ms);
+        if let Some(session) = self.find_mut(&token) {
+            session.rows.reserve_exact(passings);
+            let times = (start_ms..).step_by(RACE_STEP_MS);
+            for ((num, time_ms), (chip, bib)) in (1..).zip(times).zip(chips.iter().cycle().copied()).take(passings) {
+                session.add(Row { num, time_ms, chip, bib });
+            }
+            session.highest = passings as u64;
+            session.unmark();
+        }
+        self.stored += passings;
+        token
     }
 
     fn put(&mut self, token: &str, passings: &[StoredPassing]) {
@@ -620,12 +562,12 @@ impl Store {
         }
     }
 
-    fn find(&self, token: &str) -> Option<&Session> {
-        self.sessions.iter().rev().find(|session| &*session.token == token)
+    fn find(&self, token: &str) -> Option<&SimSession> {
+        self.sessions.get(self.tokens.get(token)?)
     }
 
-    fn find_mut(&mut self, token: &str) -> Option<&mut Session> {
-        self.sessions.iter_mut().rev().find(|session| &*session.token == token)
+    fn find_mut(&mut self, token: &str) -> Option<&mut SimSession> {
+        self.sessions.get_mut(self.tokens.get(token)?)
     }
 
     pub(super) fn full(&self, row: &Row) -> StoredPassing {
@@ -638,6 +580,42 @@ impl Store {
     }
 }
 
+/// Every time.
+pub(super) const ALL_TIMES: RangeInclusive<i64> = i64::MIN..=i64::MAX;
+
+/// The passings that a question asks for, in the order of its answer, each with the place of its
+/// session. They are not copied where the fake holds them in this order, so that a page of a
+/// million passings costs no more than the page.
+#[derive(Default)]
+pub(super) struct Rows<'a>(Vec<(u32, Cow<'a, [Row]>)>);
+
+impl Rows<'_> {
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|(_, rows)| rows.len()).sum()
+    }
+
+    /// The passings in this range of the list.
+    pub(super) fn of(&self, range: Range<usize>) -> Vec<(u32, Row)> {
+        let mut found = Vec::new();
+        let mut before = 0;
+        for (place, rows) in &self.0 {
+            let within = |at: usize| at.saturating_sub(before).min(rows.len());
+            found.extend(rows[within(range.start)..within(range.end)].iter().map(|row| (*place, *row)));
+            before += rows.len();
+        }
+        found
+    }
+}
+
+/// Where a continuing pull goes on, and with which passings.
+pub(super) struct Continued<'a> {
+    pub(super) token: Arc<str>,
+    pub(super) alias: Option<Arc<str>>,
+    /// The last number of this session that was pulled before.
+    pub(super) from: Option<u64>,
+    pub(super) rows: Rows<'a>,
+}
+
 /// A page of a list, counted from 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListPage {
@@ -646,12 +624,14 @@ pub(super) struct ListPage {
 }
 
 impl ListPage {
-    pub(super) fn of<T>(self, all: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
-        all.skip((self.number - 1).saturating_mul(self.size)).take(self.size)
+    /// The entries on the page, of a list of `total`.
+    pub(super) fn range(self, total: usize) -> Range<usize> {
+        let start = (self.number - 1).saturating_mul(self.size).min(total);
+        start..start.saturating_add(self.size).min(total)
     }
 }
 
-fn view(session: &Session, at: Option<Instant>) -> SessionView {
+fn view(session: &SimSession, at: Option<Instant>) -> SessionView {
     let held = session.held_at(at);
     SessionView {
         token: Arc::clone(&session.token),

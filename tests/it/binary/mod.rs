@@ -2,6 +2,7 @@
 //! queue, beside another one, and as a timer types its commands. Decoders and cloud are simulated
 //! here, in the process of the test.
 
+mod account;
 mod audit;
 mod capture;
 mod commands;
@@ -15,13 +16,17 @@ mod kill;
 mod memory;
 mod output;
 mod overload;
+mod passings;
 mod probe;
 mod queue;
 mod reading;
 mod rewind;
 mod security;
+mod session;
+mod setup;
 mod signals;
 mod stop;
 mod tls;
 mod typed;
 mod upgrade;
+mod watch;

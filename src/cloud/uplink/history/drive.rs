@@ -12,7 +12,7 @@ use super::ledger::Ledger;
 use super::{Device, pause};
 use crate::cloud::passing::{Bibs, Mapper};
 use crate::cloud::uplink::machine::{Action, Input, Machine};
-use crate::cloud::uplink::{UplinkConfig, form, offer, record};
+use crate::cloud::uplink::{UplinkConfig, form, formed, offer, record};
 use crate::config::TagCode;
 use crate::journal::{Journal, Offer};
 use crate::model::chip::Seq;
@@ -39,6 +39,18 @@ pub(super) async fn drive(
         pause().await;
         let now = device.borrow().now;
         device.borrow_mut().cloud.at(now);
+        if let Some(done) = machine.take_done() {
+            let mut pending = journal.pending(&config.device, &config.decoders, usize::MAX);
+            pending.end_at(Some(done.through));
+            device.borrow_mut().note(&format!("done {done:?}"));
+            ledger.borrow_mut().ordered(&done, &pending);
+        }
+        let order = if machine.has_order() { None } else { device.borrow_mut().orders.pop_front() };
+        if let Some(wanted) = order {
+            let wanted = wanted.unwrap_or_else(|| device.borrow().cloud.the_active());
+            device.borrow_mut().note(&format!("order {wanted:?}"));
+            machine.put(now, Input::Order { wanted, through: journal.durable() });
+        }
         let action = machine.next(now);
         let input = match action {
             Action::Record(event) => {
@@ -50,6 +62,7 @@ pub(super) async fn drive(
                 continue;
             }
             Action::Wait { until, reads, offer: terms } => {
+                let before = journal.durable();
                 let offer = terms.map(|terms| offer(config.clone(), terms, Arc::clone(&fields)));
                 let Some(input) = wait(&device, &journal, offer, reads.then_some(&mut changed)).await else {
                     let mut device = device.borrow_mut();
@@ -57,7 +70,7 @@ pub(super) async fn drive(
                     continue;
                 };
                 if let Input::Numbered(batch) = &input {
-                    ledger.borrow_mut().told(&dir, batch);
+                    ledger.borrow_mut().told(&dir, batch, before, &device.borrow().cloud);
                 }
                 input
             }
@@ -67,16 +80,18 @@ pub(super) async fn drive(
                 device.borrow_mut().moved = true;
                 Input::Waiting((!pending.is_empty()).then(|| pending.passings()))
             }
-            Action::Form { token, next, limit, without, again } => {
+            Action::Form { token, next, limit, bound, without, again } => {
                 changed.borrow_and_update();
                 let most = limit + without.len() - again.len();
                 ledger.borrow_mut().forming(&dir, &config.device);
                 let mut pending = journal.pending(&config.device, &config.decoders, most);
                 pending.returned.retain(|item| !without.contains(&item.seq));
+                pending.end_at(bound);
+                let through = pending.through;
                 let pending = journal.with_right_times(&config.device, pending);
                 let again = journal.right_times(again);
                 device.borrow_mut().moved = true;
-                Input::Formed(form(&config, &token, next, pending, again, &*fields).0)
+                formed(form(&config, &token, next, pending, again, &*fields).0, bound, through)
             }
             Action::Post { token, items } => {
                 ledger.borrow_mut().posting(&dir, &config.device, &token, &items);

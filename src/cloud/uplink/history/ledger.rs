@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Device;
+use crate::cloud::uplink::machine::{Done, Outcome};
 use crate::cloud::uplink::model::Cloud;
 use crate::decoders::{Frame, Framed};
 use crate::journal::driven::{Durable, entries, segments};
 use crate::journal::entry::{Body, Entry};
-use crate::journal::{Batch, DeviceState, Found, Kept, UploadEvent, UploadItem};
-use crate::model::chip::{ChipRead, Stamp};
+use crate::journal::{Batch, DeviceState, Found, Kept, Pending, UploadEvent, UploadItem};
+use crate::model::chip::{ChipRead, Seq, Stamp};
 use crate::model::correction::Corrections;
 use crate::status::{Problem, ReadCounts};
 
@@ -105,6 +106,19 @@ impl Ledger {
 
     pub(super) fn count(&mut self, what: &'static str, times: usize) {
         *self.tally.entry(what).or_default() += times as u64;
+    }
+
+    /// Somebody changed the session. If the uplink says that all that waited went up before, it did.
+    pub(super) fn ordered(&mut self, done: &Done, pending: &Pending) {
+        if !matches!(done.outcome, Outcome::Opened { .. } | Outcome::Closed { .. }) {
+            return self.count("orders about the session that were not carried out", 1);
+        }
+        match done.settled {
+            true => self.count("sessions changed by hand after all that waited went up", 1),
+            false => self.count("sessions changed by hand while something waited", 1),
+        }
+        let left = || format!("{done:?} left {:?}", pending.reads);
+        self.must(!done.settled || pending.reads.is_empty(), 7, left);
     }
 
     fn must(&mut self, holds: bool, invariant: u8, what: impl FnOnce() -> String) {
@@ -407,10 +421,15 @@ impl Ledger {
         }
     }
 
-    /// The uplink is told that a batch was written with its reads.
-    pub(super) fn told(&mut self, dir: &Path, batch: &Batch) {
+    /// The uplink is told that a batch was written with its reads. Those up to `before` were there
+    /// when the uplink made the offer: they waited.
+    pub(super) fn told(&mut self, dir: &Path, batch: &Batch, before: Seq, cloud: &Cloud) {
         self.refresh(dir);
         self.count("batches written with their reads", 1);
+        let waited = batch.items.first().is_some_and(|item| item.seq <= before);
+        self.count("batches of reads that waited, written with the next", usize::from(waited));
+        let there = batch.items.iter().find(|item| !self.forgetful && held(cloud, None, item) > 0).cloned();
+        self.must(there.is_none(), 4, || format!("the cloud holds {there:?}, and it is numbered anew"));
         let before = self.open.insert(batch.device.clone(), by_number(&batch.items)).unwrap_or_default();
         self.must(before.is_empty(), 3, || format!("{batch:?} is formed while {before:?} is in flight"));
     }

@@ -16,6 +16,7 @@ pub(super) struct Setup {
     pub(super) segment_bytes: u64,
     pub(super) keep_bytes: u64,
     pub(super) batch_max: usize,
+    pub(super) linger: Duration,
     pub(super) mode: SessionMode,
     pub(super) dedup: bool,
     pub(super) counts: (bool, bool),
@@ -68,6 +69,14 @@ pub(super) enum Op {
         decoder: usize,
         sent: Vec<Sent>,
     },
+    /// Reads come one by one. Each is written, and then the uplink of its device makes this many
+    /// steps. With `follow`, a checkpoint follows each time.
+    Stream {
+        decoder: usize,
+        sent: Vec<Sent>,
+        steps: u32,
+        follow: bool,
+    },
     /// The writer runs once.
     Write,
     /// The follower runs once. With `copy`, the queue as it was before is saved for
@@ -98,6 +107,11 @@ pub(super) enum Op {
         most: usize,
     },
     Session {
+        device: usize,
+        open: bool,
+    },
+    /// Somebody at the box opens a session, or closes the active one.
+    Order {
         device: usize,
         open: bool,
     },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::order::Wanted;
 use crate::cloud::rufus::{CallError, Inserted, Page, Scope, Session};
 use crate::journal::{Batch, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
@@ -18,8 +19,8 @@ pub(crate) enum Action {
         until: Duration,
         /// A change of the journal ends the wait.
         reads: bool,
-        /// The batch of a read that arrives during the wait may be written together with the read:
-        /// [`Input::Numbered`].
+        /// The batch of what waits, and of a read that arrives during the wait, may be written
+        /// together with the read: [`Input::Numbered`].
         offer: Option<OfferTerms>,
     },
     /// Ask for the active session: [`Input::Active`].
@@ -41,7 +42,15 @@ pub(crate) enum Action {
     /// Ask for the device, only to find out whether the key may read: [`Input::Device`].
     AskDevice,
     /// Create a session: [`Input::Created`].
-    Create,
+    Create {
+        /// Its name. `None`: the driver names it after the box.
+        alias: Option<Box<str>>,
+    },
+    /// Close a session: [`Input::Closed`].
+    Close {
+        /// Token of the session.
+        token: Box<str>,
+    },
     /// Count the passings that wait, up to `limit`: [`Input::Waiting`].
     Count {
         /// The size of a full batch.
@@ -55,6 +64,8 @@ pub(crate) enum Action {
         next: u64,
         /// Most passings in the batch.
         limit: usize,
+        /// Reads after this one are left out. `None`: no read is.
+        bound: Option<Seq>,
         /// Released passings that the batch leaves out.
         without: Vec<Seq>,
         /// Passings that the cloud failed at and that are tried again, placed at the end of the
@@ -104,10 +115,22 @@ pub(crate) enum Input {
     TryAgain,
     /// Result of [`Action::Create`].
     Created(Result<Session, CallError>),
+    /// Result of [`Action::Close`].
+    Closed(Result<(), CallError>),
+    /// Somebody opens or closes a session. Reads up to `through` were kept before. It is the result
+    /// of no action.
+    Order {
+        /// What is wanted.
+        wanted: Wanted,
+        /// The last read that was kept before.
+        through: Seq,
+    },
     /// Result of [`Action::Count`]. `None`: nothing waits, not even a read that is no passing.
     Waiting(Option<usize>),
     /// Result of [`Action::Form`]. `None`: nothing is pending.
     Formed(Option<Formed>),
+    /// Result of [`Action::Form`]: nothing is pending, and nothing up to the bound can follow.
+    Drained,
     /// A batch was written together with its reads, under the terms of the offer of the last
     /// action, and is durable. It comes before the input that ended the wait.
     Numbered(Batch),

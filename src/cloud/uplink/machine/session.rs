@@ -32,12 +32,13 @@ impl Machine {
         self.timers.poll_at = now + jittered(scaled(every, self.upload.retry_max), POLL_JITTER, &mut self.rng);
         if found.is_some() {
             self.session.none_row = 0;
+            self.session.closed_by_hand = false;
         } else {
             if self.session.none_row == 0 {
                 self.session.none_since = now;
             }
             self.session.none_row = self.session.none_row.saturating_add(1);
-            if self.mode == SessionMode::Create {
+            if self.mode == SessionMode::Create && !self.session.closed_by_hand {
                 // Ask again as soon as a second answer would be enough.
                 self.timers.poll_at =
                     self.timers.poll_at.min(now.max(self.session.none_since + self.upload.create_after) + FIRST_LOOK);
@@ -141,6 +142,7 @@ impl Machine {
                 self.trust.posts_work = true;
                 self.session.active = Active::Some(session);
                 self.session.none_row = 0;
+                self.session.closed_by_hand = false;
                 let every = if self.trust.blind { POLL_REFUSED[POLL_REFUSED.len() - 1] } else { POLL_SOME };
                 self.timers.poll_at = now + jittered(scaled(every, self.upload.retry_max), POLL_JITTER, &mut self.rng);
             }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::cloud::rufus::{CallError, CloudPassing, Inserted, KeyFault, NotSent, OutcomeDoubt, Page, Scope, Session};
+use crate::cloud::uplink::machine::Wanted;
 use crate::journal::UploadItem;
 
 /// A class of calls.
@@ -306,6 +307,25 @@ impl Cloud {
         }
         let token = self.open();
         Ok(Session { token, alias: None, passings: Some(0) })
+    }
+
+    /// What somebody wants who closes the active session.
+    pub(in crate::cloud::uplink) fn the_active(&self) -> Wanted {
+        let active = self.sessions.iter().find(|session| session.active);
+        Wanted::Close { token: active.map_or("NONE".into(), |session| session.token.clone()) }
+    }
+
+    /// Closes one session.
+    pub(in crate::cloud::uplink) fn close_one(&mut self, token: &str) -> Result<(), CallError> {
+        let fault = self.fault(On::Create);
+        if !self.may_write {
+            return Err(forbidden());
+        }
+        if fault.as_ref().is_none_or(|fault| matches!(fault, CallFault::LostAfter | CallFault::LostAndClosed)) {
+            let session = self.find(token).ok_or_else(|| gone("Session not found"))?;
+            session.active = false;
+        }
+        fault.map_or(Ok(()), |fault| Err(Self::seen(fault)))
     }
 
     pub(in crate::cloud::uplink) fn insert(

@@ -1,0 +1,334 @@
+//! A session that somebody opens or closes by hand, while the uplink runs.
+//!
+//! What must hold:
+//! * **The old session first.** What waits at the moment of the order goes into the session that is
+//!   active, as long as the cloud takes it, for at most [`SETTLE_TIME`]. Batches are formed up to the
+//!   read of that moment and no further, and nothing is offered to the journal. What arrives later
+//!   waits for the next session.
+//! * **One call at a time.** The machine makes the call itself, so no POST of passings is in flight
+//!   beside it. What may be in the old session is asked about there, as whenever a session closes.
+//! * **Never opened twice.** After an unknown outcome the machine asks which session is active, and
+//!   reports what it sees. It does not send the request again.
+
+use std::time::Duration;
+
+use super::Machine;
+use super::interface::Action;
+use super::limits::{FIRST_LOOK, POLL_NONE, scaled};
+use super::parts::{Active, Refused, Why};
+use crate::cloud::rufus::{CallError, Session};
+use crate::cloud::uplink::work::Work;
+use crate::model::chip::Seq;
+
+/// How long what waits may take to go into the session that is active.
+pub(in crate::cloud::uplink) const SETTLE_TIME: Duration = Duration::from_secs(10);
+/// How long the cloud is asked for the active session before the call, if it does not answer.
+const ASK_TIME: Duration = Duration::from_secs(10);
+/// Time between two looks for the outcome of a call, and before the call is made again where that is
+/// harmless.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a close is sent whose outcome is not known. A second one does no harm.
+const CLOSES_MAX: u32 = 3;
+
+/// What somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A new session. The cloud closes the one that is active.
+    Open {
+        /// Its name.
+        alias: Box<str>,
+    },
+    /// The end of a session.
+    Close {
+        /// `token_session`.
+        token: Box<str>,
+    },
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The session is open, and passings go there from now on.
+    Opened {
+        /// The new session.
+        session: Session,
+        /// The session that was active, if the cloud told.
+        before: Option<Session>,
+    },
+    /// The session is closed.
+    Closed {
+        /// `token_session`.
+        token: Box<str>,
+    },
+    /// Nothing was done, for this reason.
+    Failed(CallError),
+    /// Nobody knows whether it was done.
+    Unknown {
+        /// What happened to the call.
+        error: CallError,
+        /// The session that the cloud shows as active since. `None`: it cannot be asked.
+        active: Option<Option<Session>>,
+    },
+}
+
+/// What became of an order, and of the upload before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Done {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Reads up to this one were to go into the session before.
+    pub through: Seq,
+    /// All of them did, as far as they could.
+    pub settled: bool,
+    /// Passings of the session before that may be there. The cloud is asked for them.
+    pub on_their_way: usize,
+}
+
+/// An order that is being carried out.
+#[derive(Debug)]
+pub(super) struct Order {
+    wanted: Wanted,
+    through: Seq,
+    stage: Stage,
+    /// What was waiting is in the session before.
+    drained: bool,
+    /// What the cloud showed as active immediately before the call. `None`: it could not be asked.
+    before: Option<Option<Session>>,
+    done: Option<Outcome>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// What waits goes up first.
+    Settling { until: Duration },
+    /// The cloud is asked which session is active.
+    Asking { at: Duration, until: Duration },
+    /// The call is made.
+    Calling { at: Duration, times: u32, doubt: Option<CallError> },
+    /// The outcome of the call is not known.
+    Checking { error: CallError, at: Duration, until: Duration },
+}
+
+impl Order {
+    fn is_settling(&self) -> bool {
+        matches!(self.stage, Stage::Settling { .. })
+    }
+}
+
+impl Machine {
+    /// Takes an order. The machine carries out one at a time.
+    pub(super) fn on_order(&mut self, now: Duration, wanted: Wanted, through: Seq) {
+        if self.order.is_some() {
+            return; // the driver waits for the end of the last one
+        }
+        let until = now + scaled(SETTLE_TIME, self.upload.retry_max);
+        let stage = Stage::Settling { until };
+        self.order = Some(Order { wanted, through, stage, drained: false, before: None, done: None });
+        self.timers.look = Some(now);
+    }
+
+    /// An order is being carried out.
+    pub(crate) fn has_order(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// Returns what became of the order, once.
+    pub(crate) fn take_done(&mut self) -> Option<Done> {
+        let Order { through, drained, done, .. } = self.order.take_if(|order| order.done.is_some())?;
+        let outcome = done?;
+        let left = |work: &Work| match &outcome {
+            Outcome::Opened { session, .. } => session.token != work.token,
+            Outcome::Closed { token } => *token == work.token,
+            _ => false,
+        };
+        let on_their_way = self.batch.work.as_ref().filter(|work| left(work)).map_or(0, Work::open);
+        self.timers.look.get_or_insert(Duration::ZERO);
+        Some(Done { outcome, through, settled: drained, on_their_way })
+    }
+
+    /// Batches end at this read, because what was kept later belongs to the next session.
+    pub(super) fn order_bound(&self) -> Option<Seq> {
+        self.order.as_ref().filter(|order| order.is_settling()).map(|order| order.through)
+    }
+
+    /// Nothing that the order waits for is pending any more.
+    pub(super) fn note_drained(&mut self) {
+        if let Some(order) = self.order.as_mut().filter(|order| order.is_settling()) {
+            order.drained = true;
+        }
+    }
+
+    /// Until when the machine may wait while what waits goes up before an order.
+    pub(super) fn settles_until(&self) -> Option<Duration> {
+        match self.order.as_ref()?.stage {
+            Stage::Settling { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// The next action of an order. `None`: there is none, or the upload goes on first.
+    pub(super) fn next_of_order(&mut self, now: Duration) -> Option<Action> {
+        if self.order.as_ref().is_some_and(Order::is_settling) && self.may_go_on(now) {
+            let until = now + scaled(ASK_TIME, self.upload.retry_max);
+            let order = self.order.as_mut()?;
+            order.stage = match order.wanted {
+                Wanted::Open { .. } => Stage::Asking { at: now, until },
+                Wanted::Close { .. } => Stage::Calling { at: now, times: 0, doubt: None },
+            };
+        }
+        let order = self.order.as_ref().filter(|order| order.done.is_none())?;
+        let (at, action) = match &order.stage {
+            Stage::Settling { .. } => return None,
+            Stage::Asking { at, .. } | Stage::Checking { at, .. } => (*at, Action::AskActive),
+            Stage::Calling { at, .. } => (
+                *at,
+                match &order.wanted {
+                    Wanted::Open { alias } => Action::Create { alias: Some(alias.clone()) },
+                    Wanted::Close { token } => Action::Close { token: token.clone() },
+                },
+            ),
+        };
+        Some(if now < at { Action::Wait { until: at, reads: false, offer: None } } else { action })
+    }
+
+    /// What waited is in the active session, or cannot go there, or its time is over.
+    fn may_go_on(&self, now: Duration) -> bool {
+        let Some(Order { wanted, drained, stage: Stage::Settling { until }, .. }) = &self.order else { return false };
+        let other = match (&self.session.active, wanted) {
+            (Active::None, _) => true,
+            (Active::Some(session), Wanted::Close { token }) => session.token != *token,
+            _ => false,
+        };
+        let settled = *drained && self.batch.work.as_ref().is_none_or(Work::is_left_behind);
+        other || settled || self.trust.refused != Refused::No || now >= *until
+    }
+
+    /// The cloud answered which session is active. Called after the machine itself has looked at the
+    /// answer.
+    pub(super) fn on_active_for_order(&mut self, now: Duration, answer: Result<Option<Session>, CallError>) {
+        let pause = scaled(LOOK_EVERY, self.upload.retry_max);
+        let Some(order) = &mut self.order else { return };
+        match (&mut order.stage, answer) {
+            (Stage::Asking { .. }, Ok(found)) => {
+                order.before = Some(found);
+                order.stage = Stage::Calling { at: now, times: 0, doubt: None };
+            }
+            // The key may still be allowed to write.
+            (Stage::Asking { .. }, Err(CallError::KeyRefused { .. })) => {
+                order.stage = Stage::Calling { at: now, times: 0, doubt: None };
+            }
+            (Stage::Asking { at, until }, Err(error)) => {
+                *at = now + error.retry_after().unwrap_or(pause);
+                if *at >= *until || matches!(error, CallError::DeviceUnknown { .. }) {
+                    order.done = Some(Outcome::Failed(error));
+                }
+            }
+            (Stage::Checking { error, at, until }, answer) => {
+                *at = now + pause;
+                let over = *at >= *until;
+                let before = order.before.clone().flatten().map(|session| session.token);
+                let new = |found: &Session| Some(&found.token) != before.as_ref() && is_named(found, &order.wanted);
+                order.done = match answer {
+                    Ok(Some(found)) if new(&found) => {
+                        let before = order.before.clone().flatten();
+                        Some(Outcome::Opened { session: found, before })
+                    }
+                    Ok(found) if over => Some(Outcome::Unknown { error: error.clone(), active: Some(found) }),
+                    Err(_) if over => Some(Outcome::Unknown { error: error.clone(), active: None }),
+                    _ => None,
+                };
+            }
+            (Stage::Settling { .. } | Stage::Calling { .. }, _) => {}
+        }
+    }
+
+    /// The answer to the request for a session that somebody ordered. `false`: nobody did.
+    pub(super) fn on_created_for_order(&mut self, now: Duration, answer: &Result<Session, CallError>) -> bool {
+        let believed = now + self.trust.fresh.age().max(scaled(LOOK_EVERY, self.upload.retry_max));
+        let Some(order) = self.order.as_mut().filter(|order| matches!(order.stage, Stage::Calling { .. })) else {
+            return false;
+        };
+        match answer {
+            Ok(session) => {
+                let before = order.before.clone().flatten();
+                order.done = Some(Outcome::Opened { session: session.clone(), before });
+                self.leave_session();
+                self.on_created(now, Ok(session.clone()));
+            }
+            Err(error) if error.certainly_not_applied() => {
+                order.done = Some(Outcome::Failed(error.clone()));
+                if matches!(error, CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. }) {
+                    self.refuse(now, true, error);
+                }
+            }
+            // The key may not read, so nobody can look.
+            Err(error) if order.before.is_none() => {
+                order.done = Some(Outcome::Unknown { error: error.clone(), active: None });
+            }
+            Err(error) => {
+                let at = now + FIRST_LOOK.min(self.upload.retry_max);
+                order.stage = Stage::Checking { error: error.clone(), at, until: believed };
+                self.session.none_row = 0; // the session may have been created
+            }
+        }
+        true
+    }
+
+    /// The answer to the request to close a session.
+    pub(super) fn on_closed(&mut self, now: Duration, answer: Result<(), CallError>) {
+        let pause = scaled(LOOK_EVERY, self.upload.retry_max);
+        let Some(order) = &mut self.order else { return };
+        let (Wanted::Close { token }, Stage::Calling { at, times, doubt }) = (&order.wanted, &mut order.stage) else {
+            return;
+        };
+        let token = token.clone();
+        *times += 1;
+        order.done = match answer {
+            Ok(()) => Some(Outcome::Closed { token: token.clone() }),
+            // A request before this one has closed it.
+            Err(CallError::SessionGone { .. }) if doubt.is_some() => Some(Outcome::Closed { token: token.clone() }),
+            Err(error) if error.certainly_not_applied() && doubt.is_none() => Some(Outcome::Failed(error)),
+            Err(error) if *times >= CLOSES_MAX => Some(Outcome::Unknown { error, active: None }),
+            Err(error) => {
+                *at = now + error.retry_after().unwrap_or(pause);
+                *doubt = Some(error);
+                None
+            }
+        };
+        let closed = matches!(order.done, Some(Outcome::Closed { .. }));
+        let active = matches!(&self.session.active, Active::Some(session) if session.token == token);
+        if closed && active {
+            self.leave_session();
+            if self.batch.work.as_ref().is_some_and(|work| work.token == token) {
+                self.close(now);
+            }
+            self.session.active = Active::None;
+            (self.session.none_row, self.session.none_since) = (1, now);
+            self.session.closed_by_hand = true;
+            self.timers.poll_at = now + scaled(POLL_NONE, self.upload.retry_max);
+        } else if order_failed(self.order.as_ref()) {
+            self.timers.poll_at = now; // it may be closed
+        }
+    }
+
+    /// Passings go to another session, or to none, from now on.
+    fn leave_session(&mut self) {
+        self.batch.question = self.batch.question.take().filter(|question| question.why != Why::Join);
+        self.session.resolve = false;
+        if let Some(joined) = &mut self.session.joined {
+            joined.checked = false;
+        }
+    }
+}
+
+fn order_failed(order: Option<&Order>) -> bool {
+    order.is_some_and(|order| matches!(order.done, Some(Outcome::Failed(_) | Outcome::Unknown { .. })))
+}
+
+/// The session has the name that was ordered, as far as the cloud tells names.
+fn is_named(found: &Session, wanted: &Wanted) -> bool {
+    match wanted {
+        Wanted::Open { alias } => found.alias.as_ref().is_none_or(|found| found == alias),
+        Wanted::Close { .. } => false,
+    }
+}

@@ -1,0 +1,60 @@
+//! The configuration and the key's file as commands write them: where the key goes, who may read the
+//! files, and whether a text is a right configuration.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use crate::commands::check::service::ServiceUser;
+use crate::config::edit::ConfigText;
+use crate::config::replace::FileRights;
+use crate::config::{Config, ConfigError, LoadOptions, Loaded, Part, USUAL_KEY_FILE};
+
+/// The name of the key's file beside the configuration.
+const KEY_NAME: &str = "api_key";
+
+/// The file of the key, according to the text of the configuration `file`. If the text names none
+/// and the usual one is elsewhere, it is written into the text.
+pub(crate) fn key_file(file: &Path, text: &mut ConfigText) -> PathBuf {
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    if let Some(named) = text.get("cloud", "api_key_file") {
+        return dir.join(named);
+    }
+    let beside = dir.join(KEY_NAME);
+    if beside != Path::new(USUAL_KEY_FILE) && text.has("cloud") {
+        text.set("cloud", "api_key_file", KEY_NAME);
+    }
+    beside
+}
+
+/// The rights of the configuration: those that it has, else everybody may read it. It holds no key,
+/// and the user of the service is not known while the service does not run.
+pub(crate) fn config_rights(file: &Path) -> FileRights {
+    FileRights::of(file).unwrap_or(FileRights { mode: 0o644, owner: None })
+}
+
+/// The rights of the key's file: those that it has, but nobody outside of its group. A new one
+/// belongs to its owner alone, because systemd hands it to the service. Where it does not, and the
+/// service has a user of its own, the group of that user may read it.
+pub(crate) fn key_rights(file: &Path) -> FileRights {
+    if let Some(found) = FileRights::of(file) {
+        return FileRights { mode: found.mode & 0o770, ..found };
+    }
+    match ServiceUser::of_the_unit().filter(|user| geteuid().is_root() && !user.is_handed(file)) {
+        Some(ServiceUser { gid: Some(gid), .. }) => FileRights { mode: 0o640, owner: Some((0, gid)) },
+        _ => FileRights { mode: 0o600, owner: None },
+    }
+}
+
+/// Loads `text` as the content of `file`, which it is not yet.
+///
+/// # Errors
+/// Every mistake, but those about the parts in `waits`: the box runs, and they wait for something
+/// that comes later.
+pub(crate) fn load(file: &Path, text: &str, has_key: bool, waits: &[Part]) -> Result<Loaded, Vec<ConfigError>> {
+    let options = LoadOptions::of_text(file, text.to_owned(), has_key);
+    let loaded = Config::load_what_is_right(&options).map_err(|error| vec![error])?;
+    let matters = loaded.config.faults.iter().filter(|fault| !waits.contains(&fault.part));
+    let wrong: Vec<_> = matters.map(|fault| fault.error.clone()).collect();
+    if wrong.is_empty() { Ok(loaded) } else { Err(wrong) }
+}

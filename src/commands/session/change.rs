@@ -1,0 +1,352 @@
+//! `session open` and `session close`: through the daemon if it uploads to the device, else straight to
+//! the cloud.
+//!
+//! Must hold: a session is never opened twice. After an unknown outcome the cloud is asked which
+//! session is active, and what it shows is told.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::{CloseArgs, OpenArgs, Shared, active, none_is_active};
+use crate::cloud::audit::ours;
+use crate::cloud::rufus::account::Call;
+use crate::cloud::rufus::{CallError, Session, SessionInfo};
+use crate::cloud::uplink::LEFT_MAX;
+use crate::commands::account::table::{self, Cell, Column, column, detail};
+use crate::commands::account::{Account, Progress, make, typed_answer};
+use crate::commands::args::{print, who};
+use crate::config::SessionMode;
+use crate::config::failure::Failure;
+use crate::daemon::logging;
+use crate::journal::unsettled;
+use crate::model::text::{printable, tail};
+use crate::serve::control::{self, Changed, ControlError, ControlRequest, Named, SessionRefusal};
+
+/// Time between two looks for the session that was to be opened.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+const CHANGED: [Column; 7] = [
+    column("outcome", "OUTCOME"),
+    column("token_session", "TOKEN"),
+    column("alias", "NAME"),
+    detail("session_before"),
+    detail("left"),
+    detail("on_their_way"),
+    detail("by_daemon"),
+];
+
+/// Opens a session.
+///
+/// # Errors
+/// Usage (64): nobody agreed that the running session ends. Otherwise as the cloud answers.
+pub(super) async fn open(args: &OpenArgs) -> Result<(), Failure> {
+    let shared = &args.shared;
+    let account = Account::load(&shared.place)?;
+    let asking = Progress::new("asking the cloud for the running session");
+    let found = async {
+        let device = account.any_device(shared.device.as_deref()).await?;
+        Ok::<_, Failure>((running(&account, &device).await?, device))
+    };
+    let (running, device) = asking.over(found).await?;
+    if let Running::One(info) = &running {
+        let what = in_words(shared, info);
+        let ends = format!("the running session {what} ends for ever when another one opens.");
+        if args.yes {
+            logging::say(&ends);
+        } else {
+            let question = format!("{ends} Open \"{}\"? [y/N]", printable(&args.alias));
+            let Some(answer) = typed_answer(&question)? else {
+                let text = format!("{ends} Nobody can be asked here: add --yes. Nothing was changed");
+                return Err(Failure::usage(text));
+            };
+            if !matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") {
+                return print("nothing was changed\n");
+            }
+        }
+    }
+    let alias = args.alias.clone();
+    let request = ControlRequest::SessionOpen { device: device.clone(), alias, by: who() };
+    let waiting = Progress::new("what waits goes up first, then the session opens");
+    let work = async {
+        match through_the_daemon(&account, request).await? {
+            Some(changed) => Ok((changed, true)),
+            None => Ok::<_, Failure>((open_here(&account, &device, &args.alias, &running).await?, false)),
+        }
+    };
+    let (changed, by_daemon) = waiting.over(work).await?;
+    tell(&account, shared, &changed, by_daemon)
+}
+
+/// Closes a session.
+///
+/// # Errors
+/// Usage (64): there is no such session. Unavailable (69): no session is active. Otherwise as the
+/// cloud answers.
+pub(super) async fn close(args: &CloseArgs) -> Result<(), Failure> {
+    let shared = &args.shared;
+    let account = Account::load(&shared.place)?;
+    let asking = Progress::new("asking the cloud for the session");
+    let found = async {
+        let device = account.any_device(shared.device.as_deref()).await?;
+        let info = match &args.token {
+            Some(typed) => account.session(&device, typed).await?,
+            None => active(&account, &device).await?.ok_or_else(|| none_is_active(&device))?,
+        };
+        Ok::<_, Failure>((device, info))
+    };
+    let (device, info) = asking.over(found).await?;
+    if info.active == Some(false) {
+        return print(&format!("the session {} is closed already\n", in_words(shared, &info)));
+    }
+    let token = info.session.token.to_string();
+    let request = ControlRequest::SessionClose { device: device.clone(), token, by: who() };
+    let waiting = Progress::new("what waits goes up first, then the session closes");
+    let work = async {
+        match through_the_daemon(&account, request).await? {
+            Some(changed) => Ok((changed, true)),
+            None => Ok::<_, Failure>((close_here(&account, &device, &info.session.token).await?, false)),
+        }
+    };
+    let (changed, by_daemon) = waiting.over(work).await?;
+    tell(&account, shared, &changed, by_daemon)
+}
+
+/// The session that ends when another one opens.
+enum Running {
+    None,
+    One(SessionInfo),
+    /// The key may write and not read.
+    Unknown,
+}
+
+async fn running(account: &Account, device: &str) -> Result<Running, Failure> {
+    match account.client.active_session(device).await {
+        Err(CallError::KeyRefused { .. }) => Ok(Running::Unknown),
+        _ => Ok(active(account, device).await?.map_or(Running::None, Running::One)),
+    }
+}
+
+/// A session for people: its name, token, age and size.
+fn in_words(shared: &Shared, info: &SessionInfo) -> String {
+    let session = &info.session;
+    let name = match session.alias.as_deref() {
+        Some(alias) => format!("\"{}\"", printable(alias)),
+        None => "without a name".to_owned(),
+    };
+    let since = info.created_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let since = since.map_or(String::new(), |since| format!(", opened {}", shared.times.shown().second(since)));
+    let count = match session.passings {
+        None => String::new(),
+        Some(1) => ", 1 passing".to_owned(),
+        Some(count) => format!(", {count} passings"),
+    };
+    format!("{name} (…{}{since}{count})", tail(&session.token))
+}
+
+/// What became of the request. `None`: no daemon runs here, or it does not upload to the device.
+async fn through_the_daemon(account: &Account, request: ControlRequest) -> Result<Option<Changed>, Failure> {
+    let answer: Value = match control::ask(&account.config.data_dir, request).await {
+        Err(ControlError::NotRunning(_)) => return Ok(None),
+        answer => answer?,
+    };
+    match control::changed(answer) {
+        Some(Changed::Elsewhere) => Ok(None),
+        Some(changed) => Ok(Some(changed)),
+        None => Err(Failure::unavailable("the passbridge that runs here answers in the words of another version")),
+    }
+}
+
+async fn open_here(account: &Account, device: &str, alias: &str, running: &Running) -> Result<Changed, Failure> {
+    let left = waiting(account, device).await;
+    let before = match running {
+        Running::One(info) => Some(&info.session),
+        Running::None | Running::Unknown => None,
+    };
+    let opened = |session: &Session| Changed::Opened {
+        token: session.token.clone(),
+        alias: session.alias.clone(),
+        before: before.map(Named::from),
+        left,
+        on_their_way: 0,
+    };
+    let error = match account.client.create_session(device, alias).await {
+        Ok(session) => return Ok(opened(&session)),
+        Err(error) if error.certainly_not_applied() => return Ok(failed(&error)),
+        Err(error) => error,
+    };
+    let why = error.to_string();
+    if matches!(running, Running::Unknown) {
+        return Ok(Changed::Unknown { why, asked: false, active: None });
+    }
+    let end = Instant::now() + account.config.upload.settle;
+    loop {
+        sleep(LOOK_EVERY).await;
+        let over = Instant::now() >= end;
+        match account.client.active_session(device).await {
+            Ok(Some(found))
+                if before.is_none_or(|before| before.token != found.token)
+                    && found.alias.as_deref().is_none_or(|found| found == alias) =>
+            {
+                return Ok(opened(&found));
+            }
+            Ok(found) if over => {
+                return Ok(Changed::Unknown { why, asked: true, active: found.as_ref().map(Named::from) });
+            }
+            Err(_) if over => return Ok(Changed::Unknown { why, asked: false, active: None }),
+            _ => {}
+        }
+    }
+}
+
+async fn close_here(account: &Account, device: &str, token: &str) -> Result<Changed, Failure> {
+    let closed = Changed::Closed { token: token.into(), left: waiting(account, device).await, on_their_way: 0 };
+    let error = match make(Call::Close, async || account.client.close_session(token).await).await {
+        Ok(()) => return Ok(closed),
+        Err(error) => error,
+    };
+    // A first request whose answer was lost may have closed it.
+    let info = account.client.session_info(token).await;
+    if matches!(info, Ok(Some(SessionInfo { active: Some(false), .. }))) {
+        return Ok(closed);
+    }
+    match error.certainly_not_applied() {
+        true => Ok(failed(&error)),
+        false => Ok(Changed::Unknown { why: error.to_string(), asked: false, active: None }),
+    }
+}
+
+fn failed(error: &CallError) -> Changed {
+    Changed::Failed { kind: SessionRefusal::from(error), why: error.to_string() }
+}
+
+/// How many reads and passings of a device wait on this box, which does not run. A log that cannot be
+/// read is told, and counts as none.
+async fn waiting(account: &Account, device: &str) -> usize {
+    let Some(decoders) = account.config.devices().remove(device) else { return 0 };
+    let (data_dir, device) = (account.config.data_dir.clone(), device.to_owned());
+    let counted = tokio::task::spawn_blocking(move || {
+        let Some(index) = ours::index(&data_dir, &device, u64::MAX)? else { return Ok(0) };
+        let waiting = index.waiting(&data_dir, &decoders, u64::MAX)?;
+        let in_flight = unsettled(&data_dir)?.get(&*device).map_or(0, |unsettled| unsettled.in_flight);
+        std::io::Result::Ok(usize::try_from(waiting).unwrap_or(usize::MAX).saturating_add(in_flight))
+    });
+    match counted.await {
+        Ok(Ok(count)) => count,
+        Ok(Err(error)) => {
+            logging::say(&format!("passbridge: the log cannot be read, so nobody knows what waits here: {error}"));
+            0
+        }
+        Err(_) => 0, // the task was cancelled, so the process is ending
+    }
+}
+
+/// Writes the result, and gives the exit code.
+fn tell(account: &Account, shared: &Shared, changed: &Changed, by_daemon: bool) -> Result<(), Failure> {
+    let (outcome, token, alias, before, left, on_their_way) = match changed {
+        Changed::Opened { token, alias, before, left, on_their_way } => {
+            ("opened", token, alias.as_deref(), before.as_ref(), *left, *on_their_way)
+        }
+        Changed::Closed { token, left, on_their_way } => ("closed", token, None, None, *left, *on_their_way),
+        Changed::Failed { kind, why } => return Err(refusal(*kind, why)),
+        Changed::Unknown { why, asked, active } => return Err(unknown(why, *asked, active.as_ref())),
+        Changed::Elsewhere => return Err(Failure::unavailable("the daemon does not upload to the device")),
+    };
+    if shared.form.json || shared.form.csv {
+        let count = |count: usize| Cell::Number(u64::try_from(count).ok());
+        let row = [
+            Some(outcome).into(),
+            Cell::token(token),
+            alias.into(),
+            Cell::Token(before.map(|before| before.token.to_string())),
+            count(left),
+            count(on_their_way),
+            Cell::Flag(Some(by_daemon)),
+        ];
+        return print(&table::one(shared.form, &CHANGED, &row, &shared.times.shown())?);
+    }
+    let name = alias.map_or(String::new(), |alias| format!(" \"{}\"", printable(alias)));
+    let mut text = format!("the session{name} is {}: {token}\n", if outcome == "opened" { "open" } else { "closed" });
+    if let Some(before) = before {
+        text += &format!("the session \"{}\" (…{}) ended\n", named(before), tail(&before.token));
+    }
+    text += &rest(left, on_their_way, by_daemon);
+    let creates = account.config.cloud.as_ref().is_some_and(|cloud| cloud.session == SessionMode::Create);
+    if outcome == "closed" && creates && by_daemon {
+        text += "the box opens another one by itself when the next read waits ([cloud] session = \"create\")\n";
+    }
+    print(&text)
+}
+
+/// What did not go into the session before.
+fn rest(left: usize, on_their_way: usize, by_daemon: bool) -> String {
+    let reads = match left {
+        0 => String::new(),
+        1 => "1 read waits on this box, and goes into the next session".to_owned(),
+        LEFT_MAX if by_daemon => format!("{LEFT_MAX} reads or more wait on this box, and go into the next session"),
+        left => format!("{left} reads wait on this box, and go into the next session"),
+    };
+    let reads = match (reads.is_empty(), by_daemon) {
+        (true, _) => reads,
+        (false, true) => reads + "\n",
+        (false, false) => reads + " when passbridge runs\n",
+    };
+    match on_their_way {
+        0 => reads,
+        count => format!(
+            "{reads}{count} passings were on their way: the box asks the cloud for them, and sends those again that the session \
+             before does not have, into the next one\n"
+        ),
+    }
+}
+
+fn named(session: &Named) -> String {
+    session.alias.as_deref().map_or_else(|| "without a name".to_owned(), printable)
+}
+
+fn refusal(kind: SessionRefusal, why: &str) -> Failure {
+    let text = format!("{why}. Nothing was changed");
+    match kind {
+        SessionRefusal::Key => Failure::permission(text),
+        SessionRefusal::Absent => Failure::usage(text),
+        SessionRefusal::Content => Failure::data(text),
+        SessionRefusal::Unavailable => Failure::unavailable(text),
+    }
+}
+
+fn unknown(why: &str, asked: bool, active: Option<&Named>) -> Failure {
+    let shown = match (asked, active) {
+        (false, _) => {
+            "the cloud could not be asked since: look with `passbridge session active` before you try again".to_owned()
+        }
+        (true, None) => "the cloud shows no active session since".to_owned(),
+        (true, Some(session)) => {
+            format!("the cloud shows \"{}\" (…{}) as active since", named(session), tail(&session.token))
+        }
+    };
+    Failure::unavailable(format!("{why}. Nobody knows whether it was done; {shown}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_outcome_tells_what_is_known_and_each_refusal_has_its_code() {
+        let session = Named { token: "65A1FF115B".into(), alias: Some("Race".into()) };
+        let told = unknown("no answer", true, Some(&session));
+        assert!(told.to_string().contains("\"Race\" (…FF115B)") && told.exit_code() == 69, "{told}");
+        assert!(unknown("no answer", false, None).to_string().contains("session active"));
+        let codes = [SessionRefusal::Key, SessionRefusal::Absent, SessionRefusal::Content, SessionRefusal::Unavailable];
+        assert_eq!(codes.map(|kind| refusal(kind, "x").exit_code()), [77, 64, 65, 69]);
+    }
+
+    #[test]
+    fn what_did_not_go_into_the_session_before_is_told() {
+        assert_eq!(rest(0, 0, true), "");
+        assert_eq!(rest(1, 0, true), "1 read waits on this box, and goes into the next session\n");
+        assert!(rest(7, 0, false).ends_with("when passbridge runs\n"));
+        assert!(rest(LEFT_MAX, 3, true).contains("5000 reads or more") && rest(0, 3, true).starts_with("3 passings"));
+    }
+}
