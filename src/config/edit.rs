@@ -74,6 +74,18 @@ impl ConfigText {
         self.document.contains_key(section)
     }
 
+    /// The names of the decoders, in the order of the file.
+    pub(crate) fn decoder_names(&self) -> Vec<String> {
+        let name = |table: &dyn TableLike| table.get("name").and_then(Item::as_str).map(str::to_owned);
+        match self.document.get("decoder") {
+            Some(Item::ArrayOfTables(sections)) => sections.iter().filter_map(|table| name(table)).collect(),
+            Some(Item::Value(Value::Array(list))) => {
+                list.iter().filter_map(Value::as_inline_table).filter_map(|table| name(table)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Sets `key` of `section` (the top of the file if it is empty), and makes the section if it is
     /// not there.
     pub(crate) fn set(&mut self, section: &str, key: &str, text: &str) {

@@ -16,9 +16,13 @@ use futures_util::{StreamExt, stream};
 use super::answers::{self, About, Reply};
 use super::config::{Forbidden, Need};
 use super::faults::{Answer, Apply, CloudFault, On};
+use super::requests::Pages;
 use super::state::{Inner, State};
 use super::store::{Device, ListPage};
 use super::wire::Cut;
+
+/// Most entries on a page of devices or sessions, and the number of them if the client names none.
+const LIST_LIMIT: usize = 5000;
 
 /// One call of the API.
 pub(super) struct ApiCall {
@@ -172,6 +176,12 @@ pub(super) fn device_of_own(state: &State, company: usize, token: &str) -> Optio
 pub(super) fn page(number: Option<usize>, size: usize) -> Option<ListPage> {
     let number = number.unwrap_or(1);
     (number >= 1).then_some(ListPage { number, size })
+}
+
+/// The page of devices or sessions that is asked for, if there can be one.
+pub(super) fn list_page(pages: &Pages) -> Option<ListPage> {
+    let limit = pages.limit.unwrap_or(LIST_LIMIT);
+    page(pages.page, limit).filter(|_| (1..=LIST_LIMIT).contains(&limit))
 }
 
 /// Notes that a request is not as documented, and refuses it.

@@ -95,95 +95,105 @@ impl World {
     fn requests(&self, call: &str, when: &str) -> Option<Vec<(String, Option<Value>)>> {
         let (method, pattern) = call.split_once(' ')?;
         let (path, usual) = (self.path(pattern), self.body(method, pattern));
+        if let Some(bodies) = usual.as_ref().and_then(|usual| self.bodies(usual, when)) {
+            return Some(bodies.into_iter().map(|body| (path.clone(), Some(body))).collect());
+        }
         let on = |device: &str| pattern.replace("{deviceid}", device);
         let of = |token: &str| pattern.replace("{token_session}", token);
-        let with = |field: &str, value: Value| {
-            let mut changed = usual.clone().unwrap();
-            changed[field] = value;
-            changed
-        };
-        let without = |field: &str| {
-            let mut changed = usual.clone().unwrap();
-            changed.as_object_mut().unwrap().remove(field);
-            changed
-        };
-        let configure = |change: fn(&mut SimCloudConfig)| self.rig.cloud.configure(change);
-        let queries = |queries: &[&str]| queries.iter().map(|query| (format!("{path}?{query}"), None)).collect();
-        let bodies = |bodies: Vec<Value>| bodies.into_iter().map(|body| (path.clone(), Some(body))).collect();
-        let by_path = |paths: Vec<String>| paths.into_iter().map(|path| (path, usual.clone())).collect();
-        Some(match when {
+        let with = |query: &str| format!("{path}?{query}");
+        let paths = match when {
             "always"
             | "the company has the device"
             | "a session is active"
             | "the session is active"
-            | "the serial number is new"
-            | "the device has or had a session" => vec![(path, usual)],
-            "the session is active or closed" => by_path(vec![of(&self.active), of(&self.closed)]),
-            "the serial number is bound" => bodies(vec![with("serial_number", json!("SIM-1"))]),
+            | "the device has or had a session" => vec![path],
+            "the session is active or closed" => vec![of(&self.active), of(&self.closed)],
+            "the session is closed already" => vec![of(&self.closed)],
+            "it has not" | "the company has no such device" => vec![on("X"), on(THEIRS)],
+            "the company has no such session" => vec![of("X"), of(&self.theirs)],
+            "the device never had a session" => vec![on(EMPTY)],
+            "none is active" => {
+                self.rig.cloud.close_session(&self.active);
+                vec![on(DEVICE), on(EMPTY)]
+            }
+            "the device has no session `token_session`" => {
+                ["X", &self.theirs].map(|token| with(&format!("token_session={token}&last=1"))).to_vec()
+            }
+            "`page` is below 1, or `limit` not from 1 to 5000" => {
+                ["page=0", "page=-1", "limit=0", "limit=5001"].map(with).to_vec()
+            }
+            "`first` or `last` is no number, or `page` is below 1" => {
+                ["first=x", "last=-1", "page=0"].map(with).to_vec()
+            }
+            "`from` or `to` is no time, or `page` is below 1" => ["from=x", "to=2026", "page=0"].map(with).to_vec(),
+            "`from` or `to` is no time, `last` no number, or `page` is below 1" => {
+                let last = format!("token_session={}&last=x", self.active);
+                ["from=x", "to=2026", "page=0", &last].map(with).to_vec()
+            }
+            "`last` without `token_session`" => vec![with("last=1")],
+            _ => return None,
+        };
+        Some(paths.into_iter().map(|path| (path, usual.clone())).collect())
+    }
+
+    /// The bodies that a row is about. `None`: the row is about no body.
+    fn bodies(&self, usual: &Value, when: &str) -> Option<Vec<Value>> {
+        let with = |field: &str, value: Value| {
+            let mut changed = usual.clone();
+            changed[field] = value;
+            changed
+        };
+        let without = |field: &str| {
+            let mut changed = usual.clone();
+            changed.as_object_mut().unwrap().remove(field);
+            changed
+        };
+        let with_passing = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+            let mut one = passing(11);
+            change(one.as_object_mut().unwrap());
+            with("passings_list", json!([one]))
+        };
+        let configure = |change: fn(&mut SimCloudConfig)| self.rig.cloud.configure(change);
+        Some(match when {
+            "the serial number is new" => vec![usual.clone()],
+            "the serial number is bound" => vec![with("serial_number", json!("SIM-1"))],
             "the serial number is bound, with `--rebind 200`" => {
                 configure(|config| config.rebind = Rebind::Success);
-                bodies(vec![with("serial_number", json!("SIM-1"))])
+                vec![with("serial_number", json!("SIM-1"))]
             }
             "no `type`, with `--bind-type required`" => {
                 configure(|config| config.bind_type = BindType::Required);
-                vec![(path, usual)]
+                vec![usual.clone()]
             }
             "a `type`, with `--bind-type refused`" => {
                 configure(|config| config.bind_type = BindType::Refused);
-                bodies(vec![with("type", json!("CUSTOM_CHRONO"))])
+                vec![with("type", json!("CUSTOM_CHRONO"))]
             }
-            "`model` or `serial_number` is missing or empty" => bodies(vec![
-                without("model"),
-                without("serial_number"),
-                with("model", json!("")),
-                with("serial_number", json!("")),
-            ]),
-            "`deviceid` is missing" => bodies(vec![without("deviceid")]),
-            "an unknown field" => bodies(vec![with("color", json!("red"))]),
-            "it has not" | "the company has no such device" if method == "POST" => {
-                bodies(vec![with("deviceid", json!("X")), with("deviceid", json!(THEIRS))])
+            "`model` or `serial_number` is missing or empty" => {
+                let fields = ["model", "serial_number"];
+                fields.into_iter().flat_map(|field| [without(field), with(field, json!(""))]).collect()
             }
-            "it has not" | "the company has no such device" => by_path(vec![on("X"), on(THEIRS)]),
-            "the company has no such session" if method == "POST" => {
-                bodies(vec![body("X", [1]), body(&self.theirs, [1])])
-            }
-            "the company has no such session" => by_path(vec![of("X"), of(&self.theirs)]),
-            "the session is closed already" => by_path(vec![of(&self.closed)]),
-            "the session is closed" => bodies(vec![body(&self.closed, [11])]),
-            "the device never had a session" => by_path(vec![on(EMPTY)]),
-            "none is active" => {
-                self.rig.cloud.close_session(&self.active);
-                by_path(vec![on(DEVICE), on(EMPTY)])
-            }
-            "the device has no session `token_session`" => {
-                let with_token = |token: &str| format!("{path}?token_session={token}&last=1");
-                by_path(vec![with_token("X"), with_token(&self.theirs)])
-            }
-            "`page` is below 1, or `limit` not from 1 to 5000" => {
-                queries(&["page=0", "limit=0", "limit=5001", "page=-1"])
-            }
-            "`first` or `last` is no number, or `page` is below 1" => queries(&["first=x", "last=-1", "page=0"]),
-            "`from` or `to` is no time, or `page` is below 1" => queries(&["from=x", "to=2026", "page=0"]),
-            "`from` or `to` is no time, `last` no number, or `page` is below 1" => {
-                queries(&["from=x", "to=2026", "page=0", &format!("token_session={}&last=x", self.active)])
-            }
-            "`last` without `token_session`" => queries(&["last=1"]),
+            "`deviceid` is missing" => vec![without("deviceid")],
+            "an unknown field" => vec![with("color", json!("red"))],
+            "it has not" => vec![with("deviceid", json!("X")), with("deviceid", json!(THEIRS))],
+            "the company has no such session" => vec![body("X", [1]), body(&self.theirs, [1])],
+            "the session is closed" => vec![body(&self.closed, [11])],
             "a required field is missing or empty, or `timestamp` is not like `2026-03-06T20:27:47.350Z`" => {
                 let mut wrong = vec![without("token_session"), without("passings_list")];
                 wrong.extend([with("token_session", json!("")), with("passings_list", json!([]))]);
-                for field in ["timestamp", "num_passing", "bib"] {
-                    let mut one = passing(11);
-                    one.as_object_mut().unwrap().remove(field);
-                    wrong.push(with("passings_list", json!([one])));
-                }
-                for (field, value) in [("bib", json!("")), ("timestamp", json!("2026-03-06T20:27:47Z"))] {
-                    let mut one = passing(11);
-                    one[field] = value;
-                    wrong.push(with("passings_list", json!([one])));
-                }
-                bodies(wrong)
+                wrong.extend(["timestamp", "num_passing", "bib"].map(|field| {
+                    with_passing(&|passing| {
+                        passing.remove(field);
+                    })
+                }));
+                wrong.extend([("bib", ""), ("timestamp", "2026-03-06T20:27:47Z")].map(|(field, text)| {
+                    with_passing(&|passing| {
+                        passing.insert(field.to_owned(), json!(text));
+                    })
+                }));
+                wrong
             }
-            "more than 5,000 passings" => bodies(vec![body(&self.active, 11..=5011)]),
+            "more than 5,000 passings" => vec![body(&self.active, 11..=5011)],
             _ => return None,
         })
     }
