@@ -71,8 +71,11 @@ async fn a_session_of_setup_is_as_the_documents_show_it() {
     assert_eq!(code, Some(0), "{screen}");
     assert!(!screen.contains(KEY), "{screen}");
     assert_eq!((mode(&bench.key_file()), fs::read_to_string(bench.key_file()).unwrap()), (0o600, format!("{KEY}\n")));
-    for line in ["timezone = \"Europe/Madrid\"".to_owned(), format!("address = \"tcp://{address}\""), format!("url = \"{url}\"")]
-    {
+    for line in [
+        "timezone = \"Europe/Madrid\"".to_owned(),
+        format!("address = \"tcp://{address}\""),
+        format!("url = \"{url}\""),
+    ] {
         assert!(bench.config().contains(&line), "{}", bench.config());
     }
     assert_eq!((cloud.violations(), sim.forbidden()), (Vec::new(), Vec::new()));
