@@ -240,7 +240,9 @@ fn write_id(file: &Path, mut text: ConfigText, device: &str) -> Result<Written, 
     let old = text.get("cloud", "device_id").map(str::to_owned);
     text.set("cloud", "device_id", device);
     let text = text.to_string();
-    if let Some(error) = files::load(file, &text, true, &[]).err().and_then(|errors| errors.into_iter().next()) {
+    if let Some(error) =
+        files::load(file, &text, true, &files::COMES_LATER).err().and_then(|errors| errors.into_iter().next())
+    {
         return Err(Failure::config(format!("{error}. {by_hand}")));
     }
     let written = replace(file, text.as_bytes(), files::config_rights(file));
