@@ -12,7 +12,7 @@ use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
     audit, capture, check, correct, decode, demo, device, export, import_boot, passings, probe, resend, rewind,
-    session, simulate, status, watch,
+    session, setup, simulate, status, watch,
 };
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -34,6 +34,9 @@ struct Cli {
 enum Command {
     /// Run the daemon: read the decoders, keep every read, upload the passings.
     Run(RunArgs),
+    /// Set the box up: asks for the key, the device and the decoders, writes the configuration, checks
+    /// it and starts the service. Every answer can be given by a flag.
+    Setup(setup::SetupArgs),
     /// Look over configuration, key, disk, clock and decoders; a line each. Changes nothing.
     Check(check::CheckArgs),
     /// Show what the daemon that runs here knows, at one glance.
@@ -151,6 +154,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             logging::start(&loaded.config.log);
             block_on(daemon::run(loaded, options))
         }
+        Command::Setup(args) => block_on(setup::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Export(args) => block_on(export::run(args)),
@@ -194,9 +198,9 @@ mod tests {
 
     use super::*;
 
-    /// Commands that show no time to a person. `capture` and `decode` take the zone of the
-    /// decoder's clock, and what they write is for programs.
-    const WITHOUT_TIMES: [&str; 7] = ["run", "resend", "import-boot", "demo", "simulate", "capture", "decode"];
+    /// Commands that show no time to a person, or whose --timezone is the zone of a decoder's clock:
+    /// what `capture` and `decode` write is for programs, and `setup` writes that zone.
+    const WITHOUT_TIMES: [&str; 8] = ["run", "setup", "resend", "import-boot", "demo", "simulate", "capture", "decode"];
 
     #[test]
     fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {

@@ -19,6 +19,7 @@ pub(crate) mod probe;
 pub(crate) mod resend;
 pub(crate) mod rewind;
 pub(crate) mod session;
+pub(crate) mod setup;
 pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod watch;

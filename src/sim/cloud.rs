@@ -36,7 +36,7 @@ mod wire;
 mod words;
 mod writer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -368,10 +368,15 @@ pub(crate) async fn serve_forever(
     loop {
         second.tick().await;
         let before = std::mem::replace(&mut devices, cloud.devices());
-        let added = devices.iter().filter(|device| !before.contains(device));
-        added.for_each(|(device, alias)| say(format!("device {device} ({alias}) bound")));
-        let removed = before.iter().filter(|device| !devices.contains(device));
-        removed.for_each(|(device, alias)| say(format!("device {device} ({alias}) unbound")));
+        if before != devices {
+            let (old, new): (HashSet<_>, HashSet<_>) = (before.iter().collect(), devices.iter().collect());
+            for (device, alias) in devices.iter().filter(|device| !old.contains(device)) {
+                say(format!("device {device} ({alias}) bound"));
+            }
+            for (device, alias) in before.iter().filter(|device| !new.contains(device)) {
+                say(format!("device {device} ({alias}) unbound"));
+            }
+        }
         for view in devices.iter().flat_map(|(device, _)| cloud.sessions(device)) {
             let was = known.insert(view.token.to_string(), view.active);
             let alias = view.alias.as_deref().unwrap_or("without a name");

@@ -265,12 +265,16 @@ impl World {
                 self.dirty = true;
                 None
             }
-            Action::Wait { reads: true, offer, .. } if self.dirty => {
+            Action::Wait { until, reads, offer } if self.dirty && (reads || offer.is_some()) => {
                 self.dirty = false;
                 self.offers += 1;
                 // Every second offer comes too late for the read.
                 let terms = offer.filter(|_| self.offers % 2 == 1 && self.store.state.in_flight.is_none());
-                Some(terms.and_then(|terms| self.take(terms)).map_or(Input::Noticed, Input::Numbered))
+                let batch = terms.and_then(|terms| self.take(terms));
+                if batch.is_none() && !reads {
+                    self.now = until;
+                }
+                batch.map(Input::Numbered).or_else(|| reads.then_some(Input::Noticed))
             }
             Action::Wait { until, .. } => {
                 assert!(until > self.now, "a wait for nothing");

@@ -171,7 +171,7 @@ async fn open_here(account: &Account, device: &str, alias: &str, running: &Runni
         left,
         on_their_way: 0,
     };
-    let error = match account.client.create_session(device, alias).await {
+    let error = match make(Call::Open, async || account.client.create_session(device, alias).await).await {
         Ok(session) => return Ok(opened(&session)),
         Err(error) if error.certainly_not_applied() => return Ok(failed(&error)),
         Err(error) => error,

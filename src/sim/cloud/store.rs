@@ -265,10 +265,9 @@ impl Store {
 
     fn open_as(&mut self, device: &str, alias: Option<&str>, token: Arc<str>, created_ms: i64) -> Arc<str> {
         let places = self.of_device.entry(device.into()).or_default();
-        for place in &*places {
-            if let Some(session) = self.sessions.get_mut(place).filter(|session| session.active) {
-                session.close();
-            }
+        // An older session was closed when this one was opened.
+        if let Some(session) = places.last().and_then(|last| self.sessions.get_mut(last)) {
+            session.close();
         }
         places.push(self.next_place);
         self.tokens.insert(Arc::clone(&token), self.next_place);
@@ -388,8 +387,8 @@ impl Store {
                 (self.of(device).find(|(of_device, _)| of_device == place)?.0, last)
             }
             None => {
-                let active = self.of(device).rev().find(|(_, session)| session.active);
-                (active.or_else(|| self.of(device).next_back())?.0, None)
+                // Only the newest session can be active.
+                (self.of(device).next_back()?.0, None)
             }
         };
         let mut found = None;

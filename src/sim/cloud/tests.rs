@@ -2,6 +2,7 @@
 
 mod companies;
 mod continuing;
+mod documented;
 mod habits;
 
 use std::time::Duration;

@@ -23,6 +23,7 @@ mod reading;
 mod rewind;
 mod security;
 mod session;
+mod setup;
 mod signals;
 mod stop;
 mod tls;

@@ -62,6 +62,7 @@ pub(super) async fn drive(
                 continue;
             }
             Action::Wait { until, reads, offer: terms } => {
+                let before = journal.durable();
                 let offer = terms.map(|terms| offer(config.clone(), terms, Arc::clone(&fields)));
                 let Some(input) = wait(&device, &journal, offer, reads.then_some(&mut changed)).await else {
                     let mut device = device.borrow_mut();
@@ -69,7 +70,7 @@ pub(super) async fn drive(
                     continue;
                 };
                 if let Input::Numbered(batch) = &input {
-                    ledger.borrow_mut().told(&dir, batch);
+                    ledger.borrow_mut().told(&dir, batch, before, &device.borrow().cloud);
                 }
                 input
             }

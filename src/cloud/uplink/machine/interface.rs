@@ -19,8 +19,8 @@ pub(crate) enum Action {
         until: Duration,
         /// A change of the journal ends the wait.
         reads: bool,
-        /// The batch of a read that arrives during the wait may be written together with the read:
-        /// [`Input::Numbered`].
+        /// The batch of what waits, and of a read that arrives during the wait, may be written
+        /// together with the read: [`Input::Numbered`].
         offer: Option<OfferTerms>,
     },
     /// Ask for the active session: [`Input::Active`].
