@@ -64,7 +64,7 @@ impl<'a> Line<'a> {
 enum Out {
     Table { to: BufWriter<Box<dyn Write>>, times: ShownIn, sessions: bool },
     Json(BufWriter<Box<dyn Write>>),
-    Csv(csv::Writer<Box<dyn Write>>),
+    Csv(Box<csv::Writer<Box<dyn Write>>>),
 }
 
 /// The list on standard output.
@@ -86,7 +86,7 @@ impl Sheet {
         let mut head = None;
         let out = match form {
             Form { json: true, .. } => Out::Json(BufWriter::new(to)),
-            Form { csv: true, .. } => Out::Csv(csv::Writer::from_writer(to)),
+            Form { csv: true, .. } => Out::Csv(Box::new(csv::Writer::from_writer(to))),
             _ => {
                 let named = session.map(|session| {
                     let alias = session.alias.as_deref().map(|alias| format!(" {}", printable(alias)));
