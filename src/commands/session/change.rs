@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{CloseArgs, OpenArgs, Shared, active, none_is_active};
+use super::which::{CloseArgs, OpenArgs, Shared, active, none_is_active};
 use crate::cloud::audit::ours;
 use crate::cloud::rufus::account::Call;
 use crate::cloud::rufus::{CallError, Session, SessionInfo};
