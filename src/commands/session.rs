@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 
 use self::which::{CloseArgs, OpenArgs, Shared, active, none_is_active};
 use crate::cloud::rufus::SessionInfo;
-use crate::commands::account::table::{self, Cell, Column, Form, column, detail};
-use crate::commands::account::{Account, Progress, failure, name};
-use crate::commands::args::{Paths, TimesIn, print};
+use crate::commands::account::table::{self, Cell, Column, column, detail};
+use crate::commands::account::{Account, Progress, failure};
+use crate::commands::args::print;
 use crate::config::failure::Failure;
 use crate::model::text::tail;
 

@@ -195,21 +195,6 @@ fn write(table: &mut dyn TableLike, decoder: &DecoderText) {
     }
 }
 
-impl LoadOptions {
-    /// Checks `text` before it becomes the content of `file`. With `has_key`, the API key is taken
-    /// to be there, and its file is not looked at. Of the environment only systemd's credentials
-    /// count, because the service has no other variables.
-    pub(crate) fn of_text(file: impl Into<PathBuf>, text: String, has_key: bool) -> Self {
-        let credentials = "CREDENTIALS_DIRECTORY";
-        let mut environment: Vec<(OsString, OsString)> =
-            std::env::var_os(credentials).map(|dir| (credentials.into(), dir)).into_iter().collect();
-        if has_key {
-            environment.push((KEY_VARIABLE.into(), "(given)".into()));
-        }
-        Self { environment, text: Some(text), ..Self::new(file) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
