@@ -13,6 +13,7 @@ use crate::commands::account::table::{self, Cell, Column, Form, column, detail};
 use crate::commands::account::{Account, Progress, failure, is_end, make, name, typed_answer};
 use crate::commands::args::{Paths, TimesIn, print};
 use crate::commands::{files, machine};
+use crate::config::Part;
 use crate::config::edit::ConfigText;
 use crate::config::failure::Failure;
 use crate::config::replace::replace;
@@ -242,7 +243,9 @@ fn write_id(file: &Path, mut text: ConfigText, device: &str) -> Result<Written, 
     let old = text.get("cloud", "device_id").map(str::to_owned);
     text.set("cloud", "device_id", device);
     let text = text.to_string();
-    if let Some(error) = files::load(file, &text, true, &[]).err().and_then(|errors| errors.into_iter().next()) {
+    // Whatever else is wrong in the file was wrong before.
+    let waits = [Part::NoDecoder, Part::Decoder, Part::Key, Part::Token, Part::Page, Part::Bibs, Part::Keep, Part::Other];
+    if let Some(error) = files::load(file, &text, true, &waits).err().and_then(|errors| errors.into_iter().next()) {
         return Err(Failure::config(format!("{error}. {by_hand}")));
     }
     let written = replace(file, text.as_bytes(), files::config_rights(file));
