@@ -49,7 +49,7 @@ struct Row {
 const TABLE: [Row; 4] = [
     Row { rate: 1, seconds: 30, online: true },
     Row { rate: 10, seconds: 30, online: true },
-    Row { rate: 50, seconds: 20, online: true },
+    Row { rate: 50, seconds: 60, online: true }, // long enough for several chunks of zeros
     Row { rate: 10, seconds: 30, online: false },
 ];
 

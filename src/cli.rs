@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
-    audit, capture, check, correct, decode, demo, device, export, import_boot, probe, resend, rewind, session, simulate,
-    status,
+    audit, capture, check, correct, decode, demo, device, export, import_boot, passings, probe, resend, rewind,
+    session, setup, simulate, status, watch,
 };
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -34,6 +34,9 @@ struct Cli {
 enum Command {
     /// Run the daemon: read the decoders, keep every read, upload the passings.
     Run(RunArgs),
+    /// Set the box up: asks for the key, the device and the decoders, writes the configuration, checks
+    /// it and starts the service. Every answer can be given by a flag.
+    Setup(setup::SetupArgs),
     /// Look over configuration, key, disk, clock and decoders; a line each. Changes nothing.
     Check(check::CheckArgs),
     /// Show what the daemon that runs here knows, at one glance.
@@ -56,13 +59,19 @@ enum Command {
     Capture(capture::CaptureArgs),
     /// The timing devices of the account in the cloud: list, show, bind, unbind.
     #[command(subcommand)]
-    Device(device::Device),
+    Device(device::DeviceCommand),
     /// The sessions of a device in the cloud: list, show.
     #[command(subcommand)]
-    Session(session::Session),
+    Session(session::SessionCommand),
     /// Take the configuration and the API key over from the boot partition, where a laptop can write
     /// them. A service does this at each boot, before the box reads.
     ImportBoot(import_boot::ImportBootArgs),
+    /// List the passings that the cloud holds, in a session or of a device, and say which of them this
+    /// box sent.
+    Passings(passings::PassingsArgs),
+    /// Show the passings of a device as the cloud gets them, and how long each took from the read on
+    /// this box.
+    Watch(watch::WatchArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(args::DemoArgs),
     /// A decoder or a cloud to try things with.
@@ -145,6 +154,7 @@ fn execute(command: Command) -> Result<(), Failure> {
             logging::start(&loaded.config.log);
             block_on(daemon::run(loaded, options))
         }
+        Command::Setup(args) => block_on(setup::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Export(args) => block_on(export::run(args)),
@@ -156,6 +166,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Device(what) => block_on(device::run(what)),
         Command::Session(what) => block_on(session::run(what)),
         Command::ImportBoot(args) => import_boot::run(&args),
+        Command::Passings(args) => block_on(passings::run(args)),
+        Command::Watch(args) => block_on(watch::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Probe(args) => block_on(probe::run(args)),
@@ -186,9 +198,9 @@ mod tests {
 
     use super::*;
 
-    /// Commands that show no time to a person. `capture` and `decode` take the zone of the
-    /// decoder's clock, and what they write is for programs.
-    const WITHOUT_TIMES: [&str; 7] = ["run", "resend", "import-boot", "demo", "simulate", "capture", "decode"];
+    /// Commands that show no time to a person, or whose --timezone is the zone of a decoder's clock:
+    /// what `capture` and `decode` write is for programs, and `setup` writes that zone.
+    const WITHOUT_TIMES: [&str; 8] = ["run", "setup", "resend", "import-boot", "demo", "simulate", "capture", "decode"];
 
     #[test]
     fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {

@@ -27,6 +27,7 @@ mod settings;
 mod toml_text;
 mod value;
 
+pub(crate) use self::device::device_id;
 pub(crate) use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
@@ -37,4 +38,4 @@ pub use self::settings::{
     Address, ChipZeros, ClockLimits, CloudConfig, Config, DecoderConfig, Fault, KeepConfig, KeyHeader, LeftOut,
     LogConfig, LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
 };
-pub(crate) use self::value::{duration, level, time};
+pub(crate) use self::value::{decoder_name, duration, level, time};

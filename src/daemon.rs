@@ -29,6 +29,7 @@ mod notes;
 mod secrets;
 pub(crate) mod service;
 mod signals;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -282,6 +283,7 @@ impl Daemon {
         let (board, stop) = (self.board.clone(), self.stop.clone());
         self.spawn_with_journal("chores", move |journal| chores(journal, board, stop, notes, known, watch));
         self.spawn("watch over the log", watch_log(self.board.clone(), self.stop.clone()));
+        self.spawn("look at the machine", telemetry::watch(self.board.clone(), self.stop.clone()));
         self.spawn("state", watch_state(self.board.clone(), self.stop.clone()));
     }
 

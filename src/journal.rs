@@ -91,6 +91,7 @@ mod terms;
 mod undated;
 mod upload;
 mod verify;
+mod waiting;
 mod writer;
 
 pub use left::unsettled;

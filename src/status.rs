@@ -6,6 +6,7 @@
 
 pub(crate) mod glance;
 mod judge;
+mod latency;
 mod problem;
 mod severity;
 mod snapshot;
@@ -20,13 +21,16 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
+use self::latency::Latency;
+pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::ProblemCode;
 pub use self::severity::Severity;
 pub use self::snapshot::{
-    AuditStatus, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, Problem, ReadCounts, RecentRead,
-    SessionStatus, Snapshot, UploadState, UploadStatus,
+    AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, MachineStatus,
+    Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
 };
 pub use self::state::BoxState;
+use crate::model::chip::Seq;
 use crate::model::clock::Wall;
 use crate::model::text::{printable, tail};
 
@@ -61,7 +65,19 @@ struct Inner {
     journal: JournalStatus,
     uploads: Vec<UploadStatus>,
     recent: VecDeque<RecentRead>,
+    latency: Latency,
+    machine: Option<MachineStatus>,
     judge: Judge,
+}
+
+/// Reads that became durable together: a chunk of bytes from a port, as far as it is of one source.
+pub(crate) struct KeptReads {
+    /// The first and the last of the consecutive entries that came from the chunk.
+    pub entries: (Seq, Seq),
+    /// How many of them are reads.
+    pub reads: u64,
+    /// When the chunk was received.
+    pub received: Instant,
 }
 
 /// The place where every task reports. Clones share it.
@@ -95,6 +111,8 @@ impl Board {
             journal: JournalStatus::default(),
             uploads: Vec::new(),
             recent: VecDeque::new(),
+            latency: Latency::new(),
+            machine: None,
             judge: Judge::default(),
         };
         Self {
@@ -300,6 +318,45 @@ impl Board {
         self.update(|inner| change(&mut inner.journal));
     }
 
+    /// Records how long the reads of a decoder took that became durable at `durable`. Whoever waits
+    /// for a change of the board is not woken.
+    pub(crate) fn kept(&self, decoder: &str, durable: Instant, kept: impl Iterator<Item = KeptReads>) {
+        let mut inner = self.lock();
+        let Inner { started, decoders, uploads, latency, .. } = &mut *inner;
+        let now = durable.saturating_duration_since(*started);
+        let mut of_decoder = decoders.iter_mut().find(|known| known.name == decoder);
+        for KeptReads { entries: (first, last), reads, received } in kept.filter(|kept| kept.reads > 0) {
+            let reads = u32::try_from(reads).unwrap_or(u32::MAX);
+            let received = received.saturating_duration_since(*started);
+            let took = latency.kept((first.0, last.0), reads, received, now);
+            if let Some(decoder) = &mut of_decoder {
+                decoder.read_to_kept.record(took, reads);
+            }
+        }
+        for (upload, took) in latency.caught_up(now) {
+            uploads[upload].read_to_cloud.record(took, 1);
+        }
+    }
+
+    /// Records how long the reads of these passings took, each of which the cloud has for the first
+    /// time. Whoever waits for a change of the board is not woken.
+    pub(crate) fn arrived(&self, device: &str, reads: impl Iterator<Item = Seq>) {
+        let mut inner = self.lock();
+        let Inner { started, uploads, latency, .. } = &mut *inner;
+        let now = started.elapsed();
+        let Some(at) = uploads.iter().position(|upload| upload.device_id == device) else { return };
+        for read in reads {
+            if let Some(took) = latency.arrived(read, now, at) {
+                uploads[at].read_to_cloud.record(took, 1);
+            }
+        }
+    }
+
+    /// Shows what the machine tells of itself.
+    pub(crate) fn machine(&self, machine: MachineStatus) {
+        self.update(|inner| inner.machine = Some(machine));
+    }
+
     /// Adds reads that are durable, in journal order. The oldest reads beyond [`RECENT_READS`] are
     /// dropped.
     pub fn recent(&self, reads: impl IntoIterator<Item = RecentRead>) {
@@ -341,6 +398,8 @@ impl Board {
             decoders: inner.decoders.clone(),
             journal: inner.journal.clone(),
             uploads: inner.uploads.clone(),
+            latency: inner.latency.figures(now),
+            machine: inner.machine.clone(),
         };
         let verdict = inner.judge.look(&snapshot, now).clone();
         let StateVerdict { state, sentence, todo, by_itself, .. } = verdict;

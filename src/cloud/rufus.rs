@@ -47,8 +47,8 @@ use names::Names;
 #[cfg(test)]
 pub use outcome::KeyFault;
 pub(crate) use outcome::{
-    Bound, CallError, CloudPassing, Device, FullPassing, Inserted, Listed, NotSent, OutcomeDoubt, Page, Pulled, Scope,
-    Session, SessionInfo,
+    Bound, CallError, CloudPassing, Device, FullPage, FullPassing, Inserted, Listed, NotSent, OutcomeDoubt, Page,
+    Pulled, Scope, Session, SessionInfo,
 };
 pub(crate) use trust::Distrust;
 use trust::causes;

@@ -70,7 +70,8 @@
 //! How it works: [`machine`] decides, without sockets, journal or clock. [`run`] is the thin driver
 //! that performs the machine's actions. While the uplink rests, it lets the journal number the next
 //! read together with keeping it ([`Offer`]): one write for both, and the POST follows at once. The
-//! driver lets `Accepted` ride with the next group. If the event is lost, the machine only asks
+//! batch of reads that waited for `min_interval` is written with the next read too, if one comes
+//! within 100 ms. The driver lets `Accepted` ride with the next group. If the event is lost, the machine only asks
 //! about its part again. Everything else is durable before the next action.
 //!
 //! Rejected: giving numbers at the POST (after a crash between the two, the passings would get
@@ -78,6 +79,8 @@
 //! number and misses a lower number that arrives later); a transaction id (the cloud's schema has
 //! no field for it).
 
+mod arrivals;
+mod display;
 pub(crate) mod fresh;
 #[cfg(test)]
 mod history;
@@ -102,14 +105,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::arrivals::Arrivals;
+use self::display::Display;
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client, Inserted, OutcomeDoubt, Passing};
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, Journal, JournalError, Offer, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
-use crate::model::text::tail;
-use crate::status::{Board, ProblemCode, SessionStatus, UploadState};
-use machine::{Action, Formed, Input, Machine, OfferTerms, ResendPermit, UplinkReport};
+use crate::status::{Board, ProblemCode};
+use machine::{Action, Formed, Input, Machine, OfferTerms, ResendPermit};
 pub(crate) use machine::{Outcome, SessionProgress, Wanted};
 use orders::Orders;
 pub(crate) use orders::{LEFT_MAX, SessionChange, SessionOrder};
@@ -250,6 +254,7 @@ where
         held: None,
         orders,
         again: Resender::new(ties),
+        arrivals: Arrivals::default(),
         stop: stop.clone(),
         start: Instant::now(),
     };
@@ -271,6 +276,7 @@ struct Driver<'a, F> {
     held: Option<Seq>,
     orders: Orders,
     again: Resender,
+    arrivals: Arrivals,
     stop: CancellationToken,
     start: Instant,
 }
@@ -365,7 +371,8 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 journal.settle().await?; // the audit that asked reads the log next
                 self.again.answer();
             }
-            self.orders.end(&mut self.machine, journal, &self.config).await?;
+            let UplinkConfig { device, decoders, .. } = &self.config;
+            self.orders.end(&mut self.machine, journal, device, decoders).await?;
             if let Some(input) = self.orders.begin(journal, &self.config.device).await? {
                 self.machine.put(self.start.elapsed(), input);
             }
@@ -376,6 +383,8 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             self.display.show(&self.config.device, self.machine.report());
             let input = match action {
                 Action::Record(event) => {
+                    let arrived = self.arrivals.follow(&event);
+                    self.display.board.arrived(&self.config.device, arrived.into_iter());
                     record(journal, event).await?;
                     continue;
                 }
@@ -454,6 +463,8 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             (batch, _) => batch,
         };
         if let Some(batch) = batch {
+            self.tell_held(None); // the batch covers all that waited
+            self.arrivals.numbered(&batch);
             self.machine.put(self.start.elapsed(), Input::Numbered(batch));
         }
         Ok(ended)
@@ -531,9 +542,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 let alias = alias.map_or_else(|| format!("{} {today}", self.config.name), String::from);
                 Input::Created(unless_stopped(stop, GRACE, client.create_session(device, &alias)).await?)
             }
-            Action::Close { token } => {
-                Input::Closed(unless_stopped(stop, GRACE, client.close_session(&token)).await?)
-            }
+            Action::Close { token } => Input::Closed(unless_stopped(stop, GRACE, client.close_session(&token)).await?),
             Action::Post { token, items } => {
                 Input::Posted(unless_stopped(stop, GRACE, post(client, &token, &items)).await?)
             }
@@ -649,57 +658,4 @@ enum Ended {
     Noticed,
     /// The time, a batch that was written with its reads, or something that the loop handles.
     Otherwise,
-}
-
-/// Keeps the board equal to the machine's report.
-struct Display<'a> {
-    board: &'a Board,
-    shown: Option<UplinkReport>,
-}
-
-impl Display<'_> {
-    fn show(&mut self, device: &str, report: UplinkReport) {
-        if self.shown.as_ref() == Some(&report) {
-            return;
-        }
-        let before = self.shown.take().unwrap_or_default();
-        for code in before.problems.keys().filter(|code| !report.problems.contains_key(*code)) {
-            self.board.clear(*code, device);
-        }
-        for (code, text) in report.problems.iter().filter(|(code, text)| before.problems.get(*code) != Some(*text)) {
-            self.board.raise(*code, device, text.clone());
-        }
-        if report.state != before.state || report.session != before.session {
-            let session = report.session.as_ref().map_or_else(
-                || "none".to_owned(),
-                |(token, alias)| alias.as_deref().map_or_else(|| tail(token), str::to_owned),
-            );
-            let error = report.last_error.as_deref(); // none: the field is left out
-            match (before.state, report.state) {
-                // These states change with every batch, so they are not logged.
-                (UploadState::Idle, UploadState::Sending) | (UploadState::Sending, UploadState::Idle)
-                    if report.session == before.session => {}
-                _ => tracing::info!(device, session, error, "upload: {}", report.state.in_words()),
-            }
-        }
-        let now = self.board.now();
-        self.board.upload(device, |upload| {
-            upload.state = report.state;
-            let shown = upload.session.take();
-            upload.session = report.session.as_ref().map(|(token, alias)| {
-                let token_tail = tail(token);
-                // The journal counts it; see `Board::show_numbered`.
-                let numbered = shown.filter(|shown| shown.token_tail == token_tail).and_then(|shown| shown.numbered);
-                SessionStatus { alias: alias.as_deref().map(str::to_owned), token_tail, numbered }
-            });
-            upload.waits_for = report.waits_for.map(str::to_owned);
-            upload.nothing_waits = report.nothing_waits;
-            upload.per_minute = report.per_minute;
-            if report.accepted_posts != before.accepted_posts {
-                upload.last_ok = Some(now);
-            }
-            upload.last_error.clone_from(&report.last_error);
-        });
-        self.shown = Some(report);
-    }
 }

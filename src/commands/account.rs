@@ -178,10 +178,7 @@ pub(crate) fn failure(error: CallError) -> Failure {
 
 /// Makes a call that changes something. If nobody knows whether it took effect, and a second one does
 /// no harm, it is made once more.
-pub(crate) async fn make<T>(
-    call: Call,
-    once: impl AsyncFn() -> Result<T, CallError>,
-) -> Result<T, CallError> {
+pub(crate) async fn make<T>(call: Call, once: impl AsyncFn() -> Result<T, CallError>) -> Result<T, CallError> {
     match once().await {
         Err(CallError::Unknown { .. } | CallError::Portal) if call.repeat() == Repeat::Harmless => once().await,
         other => other,
@@ -233,6 +230,11 @@ impl Progress {
     /// Changes what the line says.
     pub(crate) fn say(&self, what: impl Into<String>) {
         self.0.set_message(what.into());
+    }
+
+    /// Writes something else, with the line out of the way.
+    pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.suspend(write)
     }
 
     /// Waits for the work, and shows the line while it takes longer than a second.

@@ -157,7 +157,8 @@ impl Work {
             return self.tell("nothing was changed\n");
         }
         let zone = self.reading.zones.of(&name).iana_name().map(Into::into);
-        let correction = Correction { ranges: survey.ranges.clone(), shift_ms, zone, by: args::who().into(), oldest: 0 };
+        let correction =
+            Correction { ranges: survey.ranges.clone(), shift_ms, zone, by: args::who().into(), oldest: 0 };
         let ranges = survey.ranges.clone();
         let request = ControlRequest::Correct { decoder: name.clone(), correction: correction.clone() };
         let entry = match control::ask(&self.config.data_dir, request).await {

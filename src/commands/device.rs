@@ -13,7 +13,6 @@ use crate::commands::account::table::{self, Cell, Column, Form, column, detail};
 use crate::commands::account::{Account, Progress, failure, is_end, make, name, typed_answer};
 use crate::commands::args::{Paths, TimesIn, print};
 use crate::commands::{files, machine};
-use crate::config::Part;
 use crate::config::edit::ConfigText;
 use crate::config::failure::Failure;
 use crate::config::replace::replace;
@@ -47,19 +46,15 @@ const BOUND: [Column; 6] = [
     detail("bound_before"),
     detail("written_to"),
 ];
-const UNBOUND: [Column; 4] = [
-    column("deviceid", "ID"),
-    column("sessions", "SESSIONS"),
-    column("passings", "PASSINGS"),
-    detail("unbound"),
-];
+const UNBOUND: [Column; 4] =
+    [column("deviceid", "ID"), column("sessions", "SESSIONS"), column("passings", "PASSINGS"), detail("unbound")];
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Device {
+pub(crate) enum DeviceCommand {
     /// List the devices of the account.
-    List(ListArgs),
+    List(DevicesArgs),
     /// Show one device. Without ID: the device of the configuration.
-    Show(ShowArgs),
+    Show(DeviceArgs),
     /// Bind this machine to the account as a device. A serial number that is bound already keeps its
     /// device.
     Bind(BindArgs),
@@ -78,13 +73,13 @@ struct Shared {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ListArgs {
+pub(crate) struct DevicesArgs {
     #[command(flatten)]
     shared: Shared,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
+pub(crate) struct DeviceArgs {
     /// Identity of the device, or at least its last six characters.
     #[arg(value_name = "ID")]
     device: Option<String>,
@@ -126,12 +121,12 @@ pub(crate) struct UnbindArgs {
 ///
 /// # Errors
 /// As [`failure`] says. Usage (64): the device is not there, or nobody agreed.
-pub(crate) async fn run(what: Device) -> Result<(), Failure> {
+pub(crate) async fn run(what: DeviceCommand) -> Result<(), Failure> {
     match what {
-        Device::List(args) => list(&args.shared).await,
-        Device::Show(args) => show(args).await,
-        Device::Bind(args) => bind(args).await,
-        Device::Unbind(args) => unbind(args).await,
+        DeviceCommand::List(args) => list(&args.shared).await,
+        DeviceCommand::Show(args) => show(args).await,
+        DeviceCommand::Bind(args) => bind(args).await,
+        DeviceCommand::Unbind(args) => unbind(args).await,
     }
 }
 
@@ -148,7 +143,7 @@ async fn list(shared: &Shared) -> Result<(), Failure> {
     }
 }
 
-async fn show(args: ShowArgs) -> Result<(), Failure> {
+async fn show(args: DeviceArgs) -> Result<(), Failure> {
     let shared = &args.shared;
     let account = Account::load(&shared.place)?;
     let asking = Progress::new("asking the cloud for the device");
@@ -220,7 +215,9 @@ async fn bind(args: BindArgs) -> Result<(), Failure> {
         ),
         Some(_) => format!("{file} names it now. Restart passbridge to take it over\n"),
         None if account.devices().contains(&&*device) => "the configuration names it already\n".to_owned(),
-        None => format!("to upload to it: device_id = \"{device}\" in [cloud] of {file}, or the same command with --write\n"),
+        None => format!(
+            "to upload to it: device_id = \"{device}\" in [cloud] of {file}, or the same command with --write\n"
+        ),
     })
 }
 
@@ -243,9 +240,9 @@ fn write_id(file: &Path, mut text: ConfigText, device: &str) -> Result<Written, 
     let old = text.get("cloud", "device_id").map(str::to_owned);
     text.set("cloud", "device_id", device);
     let text = text.to_string();
-    // Whatever else is wrong in the file was wrong before.
-    let waits = [Part::NoDecoder, Part::Decoder, Part::Key, Part::Token, Part::Page, Part::Bibs, Part::Keep, Part::Other];
-    if let Some(error) = files::load(file, &text, true, &waits).err().and_then(|errors| errors.into_iter().next()) {
+    if let Some(error) =
+        files::load(file, &text, true, &files::COMES_LATER).err().and_then(|errors| errors.into_iter().next())
+    {
         return Err(Failure::config(format!("{error}. {by_hand}")));
     }
     let written = replace(file, text.as_bytes(), files::config_rights(file));
@@ -286,10 +283,7 @@ async fn unbind(args: UnbindArgs) -> Result<(), Failure> {
         true => " This box uploads to it: its reads stay here then, and wait for another device.",
         false => "",
     };
-    logging::say(&format!(
-        "unbinding device {id}{named} deletes {} in the cloud, for ever.{here}",
-        lost.in_words()
-    ));
+    logging::say(&format!("unbinding device {id}{named} deletes {} in the cloud, for ever.{here}", lost.in_words()));
     if !args.yes_delete_everything {
         let asked = typed_answer("To go on, type the id of the device, or its last six characters:")?;
         let Some(typed) = asked else {
@@ -303,8 +297,7 @@ async fn unbind(args: UnbindArgs) -> Result<(), Failure> {
     let unbinding = Progress::new("unbinding the device");
     unbinding.over(unbind_it(&account, &id)).await?;
     if shared.form.json || shared.form.csv {
-        let row =
-            [Cell::token(&id), Cell::Number(lost.sessions), Cell::Number(lost.passings), Cell::Flag(Some(true))];
+        let row = [Cell::token(&id), Cell::Number(lost.sessions), Cell::Number(lost.passings), Cell::Flag(Some(true))];
         return print(&table::one(shared.form, &UNBOUND, &row, &shared.times.shown())?);
     }
     print(&format!("device {id} is unbound\n"))

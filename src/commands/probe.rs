@@ -32,8 +32,10 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use self::listen::{Heard, Plan, Role, listen};
+pub(crate) use self::report::FoundDecoder;
 use self::report::{ProbeReport, ProbeVerdict};
-use self::target::{Target, at_rate, find_rate, open_ports, rates};
+pub(crate) use self::target::{Target, at_rate};
+use self::target::{find_rate, open_ports, rates};
 use crate::commands::args::{TimesIn, print};
 use crate::config::Address;
 use crate::config::failure::Failure;
@@ -92,6 +94,27 @@ pub(crate) async fn run(args: ProbeArgs) -> Result<(), Failure> {
     } else {
         Err(Failure::unavailable("nothing answered").already_told())
     }
+}
+
+/// Looks at an address for `setup`, and says what was found and done. `None`: nothing was recognised.
+///
+/// # Errors
+/// 69: the address cannot be opened.
+pub(crate) async fn look_at(target: &Target, times: TimesIn) -> Result<Option<FoundDecoder>, Failure> {
+    let args = ProbeArgs { address: target.clone(), listen: None, listen_only: false, times, json: false };
+    let reports = Probe { args, wall: Wall::default() }.reports().await?;
+    let (mut best, mut found) = (None, None);
+    for mut report in reports {
+        found = report.found.take();
+        // The section is written, and not shown to be copied.
+        report.config = None;
+        best = Some(report);
+        if found.is_some() {
+            break;
+        }
+    }
+    best.iter().for_each(|report| logging::say(report.text().trim_end()));
+    Ok(found)
 }
 
 struct Probe {

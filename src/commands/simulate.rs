@@ -1,4 +1,7 @@
-//! `simulate`: a simulated decoder or cloud on the command line, the same that the tests use.
+//! `simulate`: a simulated decoder or cloud on the command line, the same that the tests use. The
+//! cloud is in a file of its own.
+
+mod cloud;
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -15,9 +18,6 @@ use crate::config::failure::Failure;
 use crate::daemon::logging;
 use crate::decoders::Missed;
 use crate::link::capture::{CaptureError, CaptureReader, Header, HeaderError, is_capture};
-use crate::sim::cloud::{
-    Answer, Chance, CloudFault, DEVICE, Dedup, Generation, HABITS, Habits, KEY, On, SimCloudConfig, serve_forever,
-};
 use crate::sim::decoder::{
     DecoderHabit, FIELD_MAX, Kind, RaceConfig, ReadSource, SimConfig, SimDecoder, SimError, WireFault, Wiring,
 };
@@ -31,7 +31,7 @@ pub(crate) enum Simulate {
     /// A decoder that sends reads as the real one does.
     Decoder(DecoderArgs),
     /// A RUFUS Cloud that takes passings and forgets them when it ends.
-    Cloud(CloudArgs),
+    Cloud(cloud::CloudArgs),
 }
 
 #[derive(Debug, Args)]
@@ -90,95 +90,6 @@ pub(crate) struct DecoderArgs {
     count: Option<u64>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct CloudArgs {
-    /// Where it listens.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8480")]
-    listen: SocketAddr,
-    /// Form of its answers.
-    #[arg(long, value_enum, default_value_t = Answers::Legacy)]
-    generation: Answers,
-    /// Store twice what is sent twice.
-    #[arg(long)]
-    no_dedup: bool,
-    /// Wait so many milliseconds before every answer.
-    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=600_000))]
-    latency: u64,
-    /// Id of its device.
-    #[arg(long, value_name = "ID", default_value = DEVICE)]
-    device: String,
-    /// Share of the requests with passings that go wrong, 0 to 1: errors and cut connections,
-    /// before and after the passings were taken.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
-    faults: f64,
-    /// Have no active session, so that one can be seen to be waited for.
-    #[arg(long)]
-    no_session: bool,
-    /// What it does that no document says; may be given several times: lag=2s,
-    /// words=inserts:throttled:lost@1/10, second-writer=above@1/5. --habits lists them.
-    #[arg(long = "habit", value_name = "NAME[=VALUE][@WHEN]", value_parser = cloud_habit)]
-    habit: Vec<String>,
-    /// Show passings only so long after they were taken, up to 1m; the same as --habit lag=TIME.
-    #[arg(long, value_name = "TIME", value_parser = lag)]
-    lag: Option<String>,
-    /// The same seed makes the same faults and habits.
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// List all habits, and end.
-    #[arg(long)]
-    habits: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Answers {
-    /// Bare objects, as of 2023.
-    Legacy,
-    /// An envelope, as of 2026.
-    Openapi,
-    /// An envelope whose body is JSON text, as a gateway that is set up wrongly answers.
-    Gateway,
-}
-
-fn cloud_habit(text: &str) -> Result<String, String> {
-    Habits::new(0).take(text).map(|()| text.to_owned())
-}
-
-fn lag(text: &str) -> Result<String, String> {
-    cloud_habit(&format!("lag={text}"))
-}
-
-/// Lists every habit with what it does.
-fn habits() -> String {
-    let mut text = "\
-Each may be given with --habit NAME[=VALUE][@WHEN]. Those marked @ show always, or only when WHEN says: 1/10 (one such
-request in ten, by --seed), 5s (from the first one on for 5 s), 20+5s (from the one after twenty on for 5 s).
-"
-    .to_owned();
-    for habit in HABITS {
-        let value = if habit.value.is_empty() { String::new() } else { format!("={}", habit.value) };
-        let when = if habit.timed { " @" } else { "" };
-        text.push_str(&format!("\n{}{value}{when}\n", habit.name));
-        let mut line = String::from("   ");
-        for word in habit.says.split(' ') {
-            if line.len() + 1 + word.len() > 120 {
-                text.push_str(&line);
-                text.push('\n');
-                line = String::from("   ");
-            }
-            line.push(' ');
-            line.push_str(word);
-        }
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "must be a number from 0 to 1".to_owned())
-}
-
 fn pace(text: &str) -> Result<Pace, String> {
     if text == "max" {
         return Ok(Pace::Max);
@@ -219,7 +130,7 @@ pub(crate) async fn run(what: Simulate) -> Result<(), Failure> {
     let simulated = async {
         match what {
             Simulate::Decoder(args) => decoder(args).await,
-            Simulate::Cloud(args) => cloud(args).await,
+            Simulate::Cloud(args) => cloud::run(args).await,
         }
     };
     tokio::select! {
@@ -392,104 +303,9 @@ impl Recorded {
     }
 }
 
-async fn cloud(args: CloudArgs) -> Result<(), Failure> {
-    if args.habits {
-        return print(&habits());
-    }
-    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
-    let habits = Habits::of(seed, args.lag.iter().chain(&args.habit)).map_err(Failure::usage)?;
-    let told = (!args.habit.is_empty() || args.lag.is_some()).then(|| format!("habits: {habits}\n"));
-    let generation = match args.generation {
-        Answers::Legacy => Generation::Legacy,
-        Answers::Openapi => Generation::OpenApi,
-        Answers::Gateway => Generation::Gateway,
-    };
-    let config = SimCloudConfig {
-        generation,
-        dedup: if args.no_dedup { Dedup::None } else { Dedup::Number },
-        devices: vec![(args.device.clone(), "simulated".to_owned())],
-        latency: Duration::from_millis(args.latency),
-        habits,
-        ..SimCloudConfig::default()
-    };
-    if let Some(told) = told {
-        print(&told)?;
-    }
-    let device = args.device;
-    let say = |line: String| {
-        // If the reader of these lines is gone, the cloud continues.
-        let _ = print(&format!("{line}\n"));
-        // The lines are shown only once the cloud listens, because a key without a cloud helps
-        // nobody.
-        if let Some(url) = line.strip_prefix("simulated cloud at ") {
-            let _ = print(&to_paste(url, &device));
-        }
-    };
-    let session = (!args.no_session).then_some("simulated");
-    let faults = [Answer::Status(500), Answer::Cut]
-        .into_iter()
-        .flat_map(|answer| [CloudFault::before(answer.clone()), CloudFault::after(answer)])
-        .collect();
-    let chance = Chance { on: On::Insert, seed, odds: args.faults, faults };
-    let chance = (args.faults > 0.0).then_some(chance);
-    let serving = serve_forever(args.listen, config, session, chance, say).await;
-    serving.map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", args.listen)))
-}
-
-/// The configuration with which a box uploads to this cloud. The key is never in the configuration.
-fn to_paste(url: &str, device: &str) -> String {
-    format!(
-        "API key {KEY}\n\
-         Put these lines into the configuration, in place of its [cloud]:\n\n\
-         [cloud]\n\
-         url = \"{url}\"\n\
-         device_id = \"{device}\"\n\
-         api_key_file = \"simulated_key\"\n\n\
-         and the key into that file, beside the configuration:\n\n    \
-         echo {KEY} > simulated_key\n\n"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_block_to_paste_is_a_right_configuration() {
-        let dir = tempfile::tempdir().unwrap();
-        let block = to_paste("http://127.0.0.1:8480", DEVICE);
-        let (_, rest) = block.split_once("\n\n").unwrap();
-        let (lines, rest) = rest.split_once("\n\n").unwrap();
-        let key = rest.lines().find_map(|line| line.trim().strip_prefix("echo ")?.strip_suffix(" > simulated_key"));
-        std::fs::write(dir.path().join("simulated_key"), key.unwrap()).unwrap();
-        let file = dir.path().join("passbridge.toml");
-        let decoder = "[[decoder]]\nname = \"mat\"\nprotocol = \"llrp\"\naddress = \"tcp://127.0.0.1:1\"\n";
-        std::fs::write(&file, format!("{decoder}{lines}\n")).unwrap();
-        let options = crate::config::LoadOptions { environment: Vec::new(), ..crate::config::LoadOptions::new(file) };
-        let cloud = crate::config::Config::load(&options).unwrap().config.cloud.unwrap();
-        assert_eq!((cloud.url.as_str(), cloud.device_id.as_deref()), ("http://127.0.0.1:8480/", Some(DEVICE)));
-    }
-
-    #[tokio::test]
-    async fn a_simulated_cloud_that_cannot_listen_shows_no_key() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut said = String::new();
-        let say = |line: String| said.push_str(&line);
-        let serving = serve_forever(taken.local_addr().unwrap(), SimCloudConfig::default(), None, None, say).await;
-        assert!(serving.is_err() && said.is_empty(), "nothing is said before it listens, so no key is: {said}");
-    }
-
-    #[test]
-    fn habits_are_typed_as_they_are_listed_and_each_is_listed_within_the_width_of_a_page() {
-        assert_eq!(lag("2s"), Ok("lag=2s".to_owned()));
-        assert!(cloud_habit("second-writer=above@1/5").is_ok());
-        assert!(cloud_habit("lag=2").is_err() && cloud_habit("hello").is_err());
-        let listed = habits();
-        assert!(listed.lines().all(|line| line.len() <= 120), "{listed}");
-        for one in HABITS {
-            assert!(listed.contains(&format!("\n{}", one.name)), "{}", one.name);
-        }
-    }
 
     #[test]
     fn faults_are_typed_as_the_help_says_and_nothing_else_is_taken() {
@@ -504,6 +320,5 @@ mod tests {
         assert_eq!(habit("clear:50"), Ok((DecoderHabit::Clear, 50)));
         assert_eq!(habit("last-week"), Ok((DecoderHabit::LastWeek, 0)));
         assert!(["", "clear:", "clear:x", "earthquake"].into_iter().all(|wrong| habit(wrong).is_err()));
-        assert!(share("1.5").is_err() && share("x").is_err());
     }
 }

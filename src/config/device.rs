@@ -6,7 +6,7 @@ use super::settings::{CloudConfig, DecoderConfig};
 const DEVICE_DIGITS: usize = 64;
 
 /// The id of a device, or an error that says what is expected.
-pub(super) fn device_id(text: &str) -> Result<String, String> {
+pub(crate) fn device_id(text: &str) -> Result<String, String> {
     // The id becomes a part of a URL's path. Its form is otherwise unknown: the cloud's samples are
     // 64 hex digits.
     let fits = !text.is_empty()

@@ -20,6 +20,7 @@ enum Kind {
     Io,
     Permission,
     Config,
+    Interrupted,
     Quiet,
     State(u8),
 }
@@ -62,6 +63,11 @@ impl Failure {
         Self { kind: Kind::State(code), message: String::new(), told: true }
     }
 
+    /// Ctrl-C ended the command (130, as shells have it). The message says what that leaves.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Interrupted, message: message.into(), told: false }
+    }
+
     /// Writing the output of a command failed. If its reader closed the pipe (`| head`), the
     /// command ends without a message and with exit code 0.
     pub fn output(error: &io::Error) -> Self {
@@ -86,6 +92,7 @@ impl Failure {
             Kind::Io => 74,
             Kind::Permission => 77,
             Kind::Config => 78,
+            Kind::Interrupted => 130,
             Kind::Quiet => 0,
             Kind::State(code) => code,
         }

@@ -96,7 +96,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 
 /// The name of a decoder. It must not contain the character that separates it from one of its
 /// locations ([`crate::model::source`]).
-pub(super) fn decoder_name(text: &str) -> Result<String, String> {
+pub(crate) fn decoder_name(text: &str) -> Result<String, String> {
     match name(text)?.contains(crate::model::source::MARK) {
         true => Err(format!("must have no `{}` in it", crate::model::source::MARK)),
         false => Ok(text.to_owned()),

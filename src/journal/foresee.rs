@@ -1,5 +1,6 @@
 //! What the fold will decide about reads that are about to be written. Part of the fold: it changes
-//! nothing, and it must not say anything else than [`State::apply`] will.
+//! nothing, and it must not say anything else than [`State::apply`] will. Reads that wait already are
+//! decided, and go into the batch before them ([`super::waiting`]).
 //!
 //! The answer is `None` whenever it depends on something that only following the entries can show.
 //! That is no fault: the reads are then decided when they are followed, and their batch is formed
@@ -16,6 +17,7 @@ use super::shared::Shared;
 use super::state::{DecoderFold, ReadVerdict, Rules, State, Waiting, pending_read};
 use super::undated::{self, Which};
 use super::upload::{Pending, UploadEvent};
+use super::waiting::before_group;
 use crate::model::chip::{ChipRead, Seq, Stamp};
 use crate::model::{clock, source};
 
@@ -47,27 +49,29 @@ fn foreseen(shared: &Shared, rules: &Rules, entries: &[Entry], offer: &Offer) ->
     if !core.serving {
         return None;
     }
-    foresee(&core.state, &mut known, rules, entries, &offer.device, &offer.decoders)
+    let waiting = before_group(&core, offer, shared.first)?;
+    foresee(&core.state, &mut known, rules, entries, offer, waiting)
 }
 
-/// The reads of `sources` among these entries, which follow the state, as passings, duplicates and
-/// reads within the dead time. `None`: not known now, or something of the device waits, or is in
-/// flight, and must go first.
+/// What waits, and behind it the device's reads among these entries, which follow the state, as
+/// passings, duplicates and reads within the dead time. `None`: not known now, or something of the
+/// device is in flight or was released, and must go first.
 pub(super) fn foresee(
     state: &State,
     known: &mut DedupIndex,
     rules: &Rules,
     entries: &[Entry],
-    device: &str,
-    sources: &[Box<str>],
+    offer: &Offer,
+    waiting: Pending,
 ) -> Option<Pending> {
+    let (device, sources) = (&*offer.device, &offer.decoders);
     let follows = entries.first().is_some_and(|first| first.seq == state.followed + 1);
-    if !follows || !known.live || state.is_undecided() || !is_free(state, entries, device, sources) {
+    if !follows || !known.live || state.is_undecided() || !is_free(state, entries, device) {
         return None;
     }
     let mut group =
         Group { state, known, rules, lives: BTreeMap::new(), identities: HashSet::new(), chips: HashSet::new() };
-    let mut pending = Pending::default();
+    let mut pending = waiting;
     let unset = entries.iter().any(|entry| !clock::box_clock_set(entry.time));
     for entry in entries {
         match &entry.body {
@@ -100,17 +104,17 @@ pub(super) fn foresee(
 }
 
 impl State {
-    /// Whether a batch that was written in one group with its reads says of them what the fold
-    /// decided. `entry` is applied next, and the entries of its group before it were applied.
+    /// Whether a batch says of the reads that it covers what the fold decided. `entry` is applied
+    /// next, and the entries of its group before it were applied.
     pub(super) fn agrees(&self, entry: &Entry) -> bool {
         let Body::Upload(UploadEvent::Batch(batch)) = &entry.body else { return true };
-        let own = self.tail.iter().rev().take_while(|waiting| waiting.read.seq.0 >= entry.seq - entry.in_group);
-        let covered = own.filter(|waiting| waiting.read.seq <= batch.through);
+        let covered = self.tail.iter().take_while(|waiting| waiting.read.seq <= batch.through);
         let mine = |waiting: &&Waiting| batch.decoders.iter().any(|decoder| **decoder == *waiting.read.decoder);
-        covered.filter(mine).all(|waiting| {
+        covered.filter(mine).filter(|waiting| self.is_waiting(&waiting.read)).all(|waiting| {
             let seq = waiting.read.seq;
+            let found = || batch.found.iter().any(|found| found.seq == seq);
             match waiting.verdict {
-                ReadVerdict::Passing => batch.items.iter().any(|item| item.seq == seq),
+                ReadVerdict::Passing => batch.items.iter().any(|item| item.seq == seq) || found(),
                 ReadVerdict::Dead => batch.dead.contains(&seq),
                 ReadVerdict::Duplicate => batch.duplicates.contains(&seq),
                 ReadVerdict::Waits => false,
@@ -119,13 +123,9 @@ impl State {
     }
 }
 
-/// Whether nothing of the device waits or is in flight, once the acceptances among these entries
-/// count.
-fn is_free(state: &State, entries: &[Entry], device: &str, sources: &[Box<str>]) -> bool {
-    let waits = |fold: &DecoderFold| fold.last > fold.cursor;
-    if sources.iter().filter_map(|source| state.decoders.get(source)).any(waits) {
-        return false;
-    }
+/// Whether nothing of the device is in flight or was released, once the acceptances among these
+/// entries count.
+fn is_free(state: &State, entries: &[Entry], device: &str) -> bool {
     let Some(fold) = state.devices.get(device) else { return false }; // no session was joined
     let accepted = |num: u64| {
         entries.iter().any(|entry| {

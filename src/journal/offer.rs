@@ -1,13 +1,16 @@
-//! Offers: an uplink that rests lets the writer number the next read in the group that keeps it.
+//! Offers: an uplink that may send lets the writer number the next read in the group that keeps it.
 //!
-//! While a device's session is joined, and nothing of the device waits or is in flight, its uplink
-//! places an [`Offer`]. When the writer forms a group with reads of that device, it asks the offer
-//! for the batch of these reads, and writes the batch behind them, in the same group: one write and
-//! one `fdatasync` for both. The uplink is told when the group is durable, and sends its POST then.
+//! While a device's session is joined, and nothing of the device is in flight, its uplink places an
+//! [`Offer`]: when nothing waits, until a read arrives; and when the batch of reads that waited is
+//! due, for a moment, so that the batch needs no group of its own. When the writer forms a group
+//! with reads, it asks the offer for the batch of what waits and of the device's reads in the group,
+//! and writes the batch behind them, in the same group: one write and one `fdatasync` for all. The
+//! uplink is told when the group is durable, and sends its POST then.
 //!
 //! What must hold:
 //! * **Nothing is guessed.** The batch is formed only if the state knows now what it will decide
-//!   about each of these reads when it follows them ([`super::foresee`]). In any doubt the group is
+//!   about each of these reads when it follows them ([`super::foresee`]), and if all that waits is in
+//!   memory and needs no question to the cloud ([`super::waiting`]). In any doubt the group is
 //!   written without a batch, and the uplink forms it later, as it does for reads that wait.
 //! * **Numbered durably before the first POST, and never changed** (invariant 3): a group that the
 //!   disk refuses is written again unchanged, with the batch in it. The uplink learns of the batch
@@ -33,7 +36,7 @@ pub(crate) struct Offer {
     pub decoders: Vec<Box<str>>,
     /// Most passings that the batch may hold.
     pub limit: usize,
-    /// Forms the numbered batch of these reads. `None`: their batch must be formed later.
+    /// Forms the numbered batch of these reads. `None`: the batch must be formed later.
     pub form: Box<dyn FnMut(Pending) -> Option<Batch> + Send>,
 }
 

@@ -10,13 +10,10 @@ use tokio::sync::watch;
 use super::Journal;
 use super::state::{DeviceFold, ReadVerdict, Waiting};
 use super::upload::{DeviceState, Pending, SessionAudit, UploadItem};
+use super::waiting::Since;
 use crate::model::chip::{Seq, StoredRanges};
-use crate::model::{clock, source};
+use crate::model::source;
 use crate::status::{Board, ReadCounts};
-
-/// Most entries of `dead` and `duplicates` in one [`Pending`]. This bounds the length of a batch
-/// line.
-const SPAN_MARKS: usize = 4096;
 
 impl Journal {
     /// The data directory of the journal.
@@ -67,7 +64,7 @@ impl Journal {
     /// the queue does not serve. The receive times are corrected by the steps of the box's clock
     /// that were recorded since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
-        let (mut after, cursors, steps, corrections, mut span) = {
+        let (mut after, cursors, since, mut span) = {
             let core = self.shared.lock();
             if !core.serving {
                 return Pending::default();
@@ -81,9 +78,8 @@ impl Journal {
             let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
             let returned = core.state.devices.get(device).map(DeviceFold::waiting_again);
             let returned = returned.into_iter().flatten().take(limit).cloned().collect();
-            let corrections = core.state.corrections.clone();
             let span = Pending { returned, ..Pending::default() };
-            (from.max(seen), cursors, core.state.steps.clone(), corrections, span)
+            (from.max(seen), cursors, Since::now(&core, self.first), span)
         };
         span.through = Seq(after);
         let mine = |waiting: &Waiting| {
@@ -96,32 +92,20 @@ impl Journal {
                 span.through = Seq(through.max(after));
                 break;
             }
-            for mut waiting in reads {
-                if span.passings() >= limit || span.dead.len() + span.duplicates.len() >= SPAN_MARKS {
+            for waiting in reads {
+                if span.is_full(limit) {
                     return span;
                 }
-                if waiting.verdict == ReadVerdict::Waits && mine(&waiting).is_some() {
+                let mine = mine(&waiting).is_some();
+                if waiting.verdict == ReadVerdict::Waits && mine {
                     // This read waits for its decoder's stored reads. All reads behind it wait too,
                     // so that the order stays.
                     return span;
                 }
                 after = waiting.read.seq.0;
                 span.through = Seq(after);
-                if mine(&waiting).is_none() {
-                    continue;
-                }
-                // A step that an earlier process recorded says nothing about the clock of this
-                // process.
-                let own = steps.partition_point(|(_, step)| step.from < self.first);
-                let steps = if waiting.read.seq.0 < self.first { &steps[..] } else { &steps[own..] };
-                waiting.read.received = clock::corrected(steps, waiting.read.seq.0, waiting.read.received);
-                waiting.read.corrected_ms = corrections.shift_ms(&waiting.read.decoder, waiting.read.seq.0);
-                waiting.read.zone = corrections.zone(&waiting.read.decoder, waiting.read.seq.0).map(Into::into);
-                match waiting.verdict {
-                    ReadVerdict::Passing => span.reads.push(waiting.read),
-                    ReadVerdict::Dead => span.dead.push(waiting.read.seq),
-                    ReadVerdict::Duplicate => span.duplicates.push(waiting.read.seq),
-                    ReadVerdict::Waits => {} // the function returned above
+                if mine {
+                    span.add(waiting, &since);
                 }
             }
         }

@@ -22,7 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::decoder::{Decoder, Limits};
 use super::handle::{Command, Commands};
 use super::port::Duplex;
+use super::receive_buffer::ReceiptTime;
 use super::sense::Sense;
 use crate::decoders::{Frame, Info, Item, Output, Protocol, READ_MAX};
 use crate::model::chip::{ChipRead, Position, StoredRanges};
@@ -237,7 +237,7 @@ pub(super) async fn serve<S: Duplex>(
         connection.protocol.leaving(&mut connection.output);
     }
     connection.protocol.end(&mut connection.output);
-    connection.absorb(decoder.board.now());
+    connection.absorb(ReceiptTime::now(&decoder.board));
     if matches!(end, End::Closed | End::Rewind | End::HungUp(_) | End::Displaced | End::Stopped) {
         connection.settle(&mut writer).await;
     }
@@ -276,7 +276,7 @@ impl Connection<'_> {
         }
         self.stored = Stored::new(rewind, Instant::now());
         self.protocol.connected(known.unwrap_or_default(), rewind, &mut self.output);
-        self.absorb(self.decoder.board.now());
+        self.absorb(ReceiptTime::now(&self.decoder.board));
         late
     }
 
@@ -345,7 +345,7 @@ impl Connection<'_> {
     }
 
     fn feed(&mut self, bytes: &[u8]) {
-        let received = self.decoder.board.now();
+        let received = ReceiptTime::now(&self.decoder.board);
         if !self.spoke {
             self.spoke = true;
             self.decoder.on_first_byte();
@@ -382,7 +382,7 @@ impl Connection<'_> {
         self.look();
         if self.replies.len() < QUESTIONS {
             self.protocol.tick(self.since.elapsed(), &mut self.output);
-            self.absorb(self.decoder.board.now());
+            self.absorb(ReceiptTime::now(&self.decoder.board));
         }
     }
 
@@ -392,13 +392,13 @@ impl Connection<'_> {
             true => self.protocol.rewind(&order.range, &mut self.output),
             false => Err("the decoder does not take what it is told: try again in a moment"),
         };
-        self.absorb(self.decoder.board.now());
+        self.absorb(ReceiptTime::now(&self.decoder.board));
         let _ = order.answer.send(answer); // the one who asked may be gone
     }
 
     /// Takes what the protocol put out: frames are put into the receive buffer, replies wait behind
     /// them, and everything else is shown on the board.
-    fn absorb(&mut self, received: Timestamp) {
+    fn absorb(&mut self, received: ReceiptTime) {
         if self.output.items.is_empty() {
             return;
         }
@@ -413,7 +413,7 @@ impl Connection<'_> {
                         if matches!(info, Info::Greeting(_)) {
                             self.greeted = Some(now);
                         }
-                        self.decoder.on_info(info, received);
+                        self.decoder.on_info(info, received.wall);
                     }
                     Frame::Cleared(ref cleared) => {
                         self.decoder.on_cleared(cleared);
@@ -425,7 +425,7 @@ impl Connection<'_> {
                         // does no harm.
                         let since_ms = self.greeted.map_or(0, |greeted| (now - greeted).as_millis() as i64);
                         read.age = read.age.take().map(|age| age.at_receipt(since_ms).into());
-                        self.decoder.check_time(read, received);
+                        self.decoder.check_time(read, received.wall);
                         frames.push(framed);
                     }
                     Frame::Marker(_) | Frame::Rejected(_) => frames.push(framed),

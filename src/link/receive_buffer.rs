@@ -39,9 +39,9 @@ use super::flood::{Flood, MANY, Rate};
 use super::store::ReadStore;
 use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::{JournalError, Received};
-use crate::model::chip::Marker;
+use crate::model::chip::{Marker, Seq};
 use crate::model::source;
-use crate::status::{Board, LastRead, ProblemCode, RECENT_READS, RecentRead};
+use crate::status::{Board, KeptReads, LastRead, ProblemCode, RECENT_READS, RecentRead};
 
 /// Memory of a frame beside its raw bytes, rounded up: the decoded fields and their allocations.
 const FRAME_COST: usize = 512;
@@ -60,9 +60,25 @@ const REJECT_RAW: usize = 1024;
 /// it. This is all that a protocol puts out for one.
 const ACKNOWLEDGED_RAW: usize = 4096;
 
+/// When bytes were received.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReceiptTime {
+    /// By the wall clock of the box. It becomes part of the entry.
+    pub(super) wall: Timestamp,
+    /// By the clock that does not step. How long a read takes is measured from here.
+    pub(super) at: Instant,
+}
+
+impl ReceiptTime {
+    /// The present moment.
+    pub(super) fn now(board: &Board) -> Self {
+        Self { wall: board.now(), at: Instant::now() }
+    }
+}
+
 /// The frames of one read from a port.
 struct Chunk {
-    received: Timestamp,
+    received: ReceiptTime,
     frames: Vec<Framed>,
     cost: usize,
 }
@@ -93,7 +109,7 @@ struct Queue {
     /// Number of frames that are not durable, including the group that is being written.
     frames: u64,
     /// Reads and markers dropped since the buffer became full, and when the first of them arrived.
-    gap: Option<(u64, Timestamp)>,
+    gap: Option<(u64, ReceiptTime)>,
     rejects: Rejects,
     flood: Flood,
     totals: Totals,
@@ -152,7 +168,7 @@ impl ReceiveBuffer {
     /// decoder will forget it.
     ///
     /// Returns the number of the chunk, or `None` if none of the frames is kept.
-    pub(super) fn put(&self, received: Timestamp, mut frames: Vec<Framed>, acknowledged: usize) -> Option<u64> {
+    pub(super) fn put(&self, received: ReceiptTime, mut frames: Vec<Framed>, acknowledged: usize) -> Option<u64> {
         let now = Instant::now();
         let mut guard = self.lock();
         let queue = &mut *guard;
@@ -250,8 +266,9 @@ impl ReceiveBuffer {
                 Ok(kept) => kept,
                 Err(error) => return error,
             };
+            let durable = Instant::now();
             self.settle(chunks, cost, frames);
-            self.show(shown.into_iter().map(|(begins, shown)| (kept.first.0 + begins, shown)).collect());
+            self.show(shown.into_iter().map(|(begins, shown)| (kept.first.0 + begins, shown)).collect(), durable);
         }
     }
 
@@ -261,8 +278,8 @@ impl ReceiveBuffer {
     fn by_source<'a>(&'a self, chunk: Chunk, parts: &mut Vec<Part<'a>>) {
         let chunk_begins = parts.len();
         let part = |source: &Arc<str>, location, frames| {
-            let received = Received { source: Arc::clone(source), at: chunk.received, frames };
-            Part { location, received }
+            let received = Received { source: Arc::clone(source), at: chunk.received.wall, frames };
+            Part { location, received, at: chunk.received.at }
         };
         if self.sources.is_empty() {
             return parts.push(part(&self.decoder, None, chunk.frames));
@@ -323,9 +340,9 @@ impl ReceiveBuffer {
         self.durable.send_modify(|durable| *durable += chunks);
     }
 
-    /// Shows on the board what is durable.
+    /// Shows on the board what is durable, and since when.
     /// `kept`: each part, with the number of its first entry.
-    fn show(&self, kept: Vec<(u64, Shown<'_>)>) {
+    fn show(&self, kept: Vec<(u64, Shown<'_>)>, durable: Instant) {
         let (totals, buffered) = {
             let queue = self.lock();
             (queue.totals, queue.frames)
@@ -340,6 +357,12 @@ impl ReceiveBuffer {
         let located = |shown: &Shown<'_>| Some((shown.location?.to_owned(), shown.reads));
         let located: Vec<(String, u64)> = kept.iter().filter_map(|(_, shown)| located(shown)).collect();
         let live = kept.iter().any(|(_, shown)| shown.live).then(|| self.board.elapsed());
+        let reads_of = |(first, shown): &(u64, Shown<'_>)| KeptReads {
+            entries: (Seq(*first), Seq(first + shown.frames.saturating_sub(1))),
+            reads: shown.reads,
+            received: shown.received,
+        };
+        self.board.kept(&self.decoder, durable, kept.iter().map(reads_of));
         self.board.decoder(&self.decoder, |status| {
             status.live_at = live.or(status.live_at);
             for (location, reads) in located {
@@ -423,7 +446,7 @@ impl Queue {
 /// The record of a loss, at its place in the journal. It is a marker `dropped` whose name is the
 /// exact number of reads and markers that are missing there. `received` is when the first of them
 /// arrived.
-fn dropped(count: u64, received: Timestamp) -> Chunk {
+fn dropped(count: u64, received: ReceiptTime) -> Chunk {
     let marker = Marker {
         kind: "dropped".into(),
         name: Some(count.to_string().into()),
@@ -442,12 +465,17 @@ struct Part<'a> {
     /// The location, if the source is a location.
     location: Option<&'a str>,
     received: Received,
+    /// When it was received, by the clock that does not step.
+    at: Instant,
 }
 
 /// What the board will show of a part once it is durable. The frames themselves are moved to the
 /// journal.
 struct Shown<'a> {
     location: Option<&'a str>,
+    received: Instant,
+    /// Number of its entries.
+    frames: u64,
     reads: u64,
     /// At least one of the reads is live.
     live: bool,
@@ -458,8 +486,16 @@ struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     fn of(part: &Part<'a>) -> Self {
-        let mut shown = Self { location: part.location, reads: 0, live: false, markers: 0, recent: Vec::new() };
         let Received { source, at: received, frames } = &part.received;
+        let mut shown = Self {
+            location: part.location,
+            received: part.at,
+            frames: frames.len() as u64,
+            reads: 0,
+            live: false,
+            markers: 0,
+            recent: Vec::new(),
+        };
         let reads = frames.iter().filter(|framed| matches!(framed.frame, Frame::Read(_))).count();
         let mut skip = reads.saturating_sub(RECENT_READS);
         shown.reads = reads as u64;
@@ -555,7 +591,7 @@ mod tests {
         let none = std::iter::empty::<&str>();
         let buffer = ReceiveBuffer::new("finish", none, false, 1 << 20, Duration::from_secs(3), Board::new("box"));
         let reject = || Framed { frame: Frame::Rejected(Reject::NotMine), raw: [b'x'].into() };
-        buffer.put(Timestamp::UNIX_EPOCH, std::iter::repeat_with(reject).take(16_384).collect(), 0);
+        buffer.put(ReceiptTime::now(&buffer.board), std::iter::repeat_with(reject).take(16_384).collect(), 0);
         let queue = buffer.lock();
         assert_eq!(queue.chunks[0].frames.len(), 100);
         assert!(queue.chunks[0].frames.capacity() <= 200, "{}", queue.chunks[0].frames.capacity());

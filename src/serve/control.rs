@@ -37,8 +37,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::capture::{Answered, Stream, capture};
 use self::request::{ANSWER_LIMIT, ANSWER_TIME, failed};
-pub(crate) use self::session::{Changed, Named, SessionRefusal, changed};
 pub use self::request::{ControlError, ControlRequest, socket_path};
+pub(crate) use self::session::{Changed, Named, SessionRefusal, changed};
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::uplink::Wanted;
 use crate::config::Config;

@@ -36,7 +36,7 @@ mod wire;
 mod words;
 mod writer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -52,6 +52,7 @@ pub use habits::{HABITS, Habits};
 pub use state::Post;
 use state::{Inner, State};
 pub use store::{Dedup, SessionView, StoredPassing};
+pub(crate) use store::{MAX_PASSINGS, MAX_SESSIONS};
 pub use writer::OTHER_CHIP;
 
 use faults::Script;
@@ -142,6 +143,13 @@ impl SimCloud {
     pub fn close_session(&self, token: &str) {
         self.inner.lock().store.close(token);
         self.inner.changed();
+    }
+
+    /// Devices of all companies, each with its alias, in the order in which they were bound.
+    pub fn devices(&self) -> Vec<(String, String)> {
+        let state = self.inner.lock();
+        let all = state.store.all_devices().iter();
+        all.map(|device| (device.id.to_string(), device.alias.clone())).collect()
     }
 
     /// Sessions of a device, oldest first.
@@ -309,35 +317,66 @@ impl SimCloud {
     }
 }
 
-/// Runs a fake for ever and reports what happens, one line at a time: its address, sessions that
-/// open and close, and once a second the passings that arrived. For `passbridge simulate cloud`.
+/// What the devices of a fake hold when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct StartWith {
+    /// Name of the sessions.
+    pub(crate) alias: String,
+    /// Sessions of each device.
+    pub(crate) sessions: usize,
+    /// Passings in the sessions of each device, in equal shares.
+    pub(crate) passings: usize,
+    /// The last session of each device is active.
+    pub(crate) active: bool,
+}
+
+/// Runs a fake for ever and reports what happens, one line at a time: its address, its devices,
+/// sessions that open and close, and once a second the passings that arrived. For
+/// `passbridge simulate cloud`.
 ///
 /// # Errors
 /// The address cannot be bound.
 pub(crate) async fn serve_forever(
     address: SocketAddr,
     config: SimCloudConfig,
-    session: Option<&str>,
+    start: &StartWith,
     chance: Option<Chance>,
     mut say: impl FnMut(String),
 ) -> io::Result<()> {
-    let devices = config.devices.clone();
     let cloud = SimCloud::start_at(address, config).await?;
     if let Some(chance) = chance {
         cloud.fault_by_chance(chance);
     }
     say(format!("simulated cloud at {}", cloud.url()));
+    let mut devices = cloud.devices();
+    let mut known: HashMap<String, bool> = HashMap::new();
     for (device, alias) in &devices {
         say(format!("device {device} ({alias})"));
-        if let Some(name) = session {
-            cloud.open_session(device, name);
+        let tokens = cloud.put_races(device, &start.alias, start.sessions, start.passings);
+        if let Some(last) = tokens.last().filter(|_| !start.active) {
+            cloud.close_session(last);
         }
+        if tokens.len() > 1 || start.passings > 0 {
+            say(format!("{} sessions, {} passings", tokens.len(), start.passings));
+        }
+        // Sessions that are closed already are no news.
+        let closed = cloud.sessions(device).into_iter().filter(|view| !view.active);
+        known.extend(closed.map(|view| (view.token.to_string(), false)));
     }
-    let mut known: HashMap<String, bool> = HashMap::new();
-    let (mut posts, mut stored, mut violations) = (0, 0, 0);
+    let (mut posts, mut stored, mut violations) = (0, cloud.stored(), 0);
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
         second.tick().await;
+        let before = std::mem::replace(&mut devices, cloud.devices());
+        if before != devices {
+            let (old, new): (HashSet<_>, HashSet<_>) = (before.iter().collect(), devices.iter().collect());
+            for (device, alias) in devices.iter().filter(|device| !old.contains(device)) {
+                say(format!("device {device} ({alias}) bound"));
+            }
+            for (device, alias) in before.iter().filter(|device| !new.contains(device)) {
+                say(format!("device {device} ({alias}) unbound"));
+            }
+        }
         for view in devices.iter().flat_map(|(device, _)| cloud.sessions(device)) {
             let was = known.insert(view.token.to_string(), view.active);
             let alias = view.alias.as_deref().unwrap_or("without a name");
@@ -349,7 +388,9 @@ pub(crate) async fn serve_forever(
         }
         let (posts_now, stored_now) = (cloud.post_count(), cloud.stored());
         if posts_now != posts {
-            say(format!("{} posts, {} passings, {stored_now} in all", posts_now - posts, stored_now - stored));
+            // An unbind may have deleted more than arrived.
+            let arrived = stored_now.saturating_sub(stored);
+            say(format!("{} posts, {arrived} passings, {stored_now} in all", posts_now - posts));
         }
         (posts, stored) = (posts_now, stored_now);
         let list = cloud.violations();

@@ -10,8 +10,11 @@ use std::fmt::Write;
 
 use crate::model::shown::ShownIn;
 use crate::model::text::printable;
-use crate::status::words::{against_box, age, count, short};
-use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadState, UploadStatus};
+use crate::status::words::{against_box, age, count, short, took};
+use crate::status::{
+    DecoderStatus, LatencyFigures, LatencyStatus, LinkState, MachineStatus, ProblemCode, Snapshot, UploadState,
+    UploadStatus,
+};
 
 /// The whole text, with its times as `times` shows them. Each line ends with `\n`.
 pub(crate) fn text(status: &Snapshot, times: &ShownIn) -> String {
@@ -38,6 +41,7 @@ fn write(status: &Snapshot, times: &ShownIn, out: &mut String) -> std::fmt::Resu
     }
     let journal = &status.journal;
     write_counts(status, out)?;
+    write_latency(&status.latency, !status.uploads.is_empty(), out)?;
     if status.uploads.is_empty() {
         let wrong = ProblemCode::UploadMisconfigured.word();
         let line = match status.problems.iter().any(|problem| problem.code == wrong) {
@@ -58,6 +62,9 @@ fn write(status: &Snapshot, times: &ShownIn, out: &mut String) -> std::fmt::Resu
     let opening = if journal.serving { "" } else { ", the upload queue is being opened" };
     let (version, up) = (&status.version, age(status.uptime_s));
     let (used, free) = (bytes(journal.bytes), bytes(journal.free_bytes));
+    if let Some(machine) = &status.machine {
+        write_machine(machine, out)?;
+    }
     writeln!(out, "passbridge {version}, running for {up}; uses {used} of the disk, {free} are free{opening}")
 }
 
@@ -94,6 +101,46 @@ fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
         _ if reads.in_cloud == reads.kept => writeln!(out, ", all sent (since the journal was begun)"),
         told => writeln!(out, " = {} (since the journal was begun)", told.join(" + ")),
     }
+}
+
+/// Shows what "live" is: how long the reads of the last minute took. Nothing if there were none.
+fn write_latency(latency: &LatencyStatus, sends: bool, out: &mut String) -> std::fmt::Result {
+    let rest = |told: &LatencyFigures| format!("95 % within {}, worst {}", took(told.p95), took(told.worst));
+    match (&latency.kept, &latency.cloud) {
+        (None, None) => Ok(()),
+        (Some(kept), Some(cloud)) => {
+            let (kept, median) = (took(kept.median), took(cloud.median));
+            writeln!(out, "live: a read is kept after {kept} and in the cloud after {median} ({})", rest(cloud))
+        }
+        (Some(kept), None) => {
+            let none = if sends { "; in the last minute none arrived in the cloud" } else { "" };
+            writeln!(out, "live: a read is kept after {} ({}){none}", took(kept.median), rest(kept))
+        }
+        (None, Some(cloud)) => {
+            writeln!(out, "live: a read is in the cloud after {} ({})", took(cloud.median), rest(cloud))
+        }
+    }
+}
+
+fn write_machine(machine: &MachineStatus, out: &mut String) -> std::fmt::Result {
+    write!(out, "machine: {}", printable(machine.model.as_deref().unwrap_or(&machine.architecture)))?;
+    if let Some(degrees) = machine.temperature_c {
+        write!(out, ", {degrees} °C")?;
+    }
+    for battery in &machine.batteries {
+        let state = battery.state.map_or("", |state| state.in_words());
+        match battery.percent {
+            Some(percent) => write!(out, ", battery {} {percent} % {state}", printable(&battery.name))?,
+            None => write!(out, ", battery {} {state}", printable(&battery.name))?,
+        }
+    }
+    match machine.mains_online {
+        Some(true) => write!(out, ", power is connected")?,
+        // A machine without a battery has power from somewhere that the kernel does not know.
+        Some(false) if !machine.batteries.is_empty() => write!(out, ", NO POWER IS CONNECTED")?,
+        Some(false) | None => {}
+    }
+    writeln!(out, ", kernel {}, switched on for {}", printable(&machine.kernel), age(machine.uptime_s))
 }
 
 fn number(count_of: u64, what: &str) -> String {
@@ -267,7 +314,7 @@ mod tests {
 
     use super::*;
     use crate::model::clock::Wall;
-    use crate::status::{Board, LastRead};
+    use crate::status::{BatteryStatus, Board, ChargeState, LastRead};
 
     fn text(status: &Snapshot) -> String {
         super::text(status, &ShownIn::zone(TimeZone::UTC))
@@ -386,9 +433,63 @@ mod tests {
     }
 
     #[test]
+    fn one_line_says_what_live_is_and_there_is_none_without_a_read() {
+        let figures = |median, p95, worst| {
+            let [median, p95, worst] = [median, p95, worst].map(std::time::Duration::from_micros);
+            Some(LatencyFigures { median, p95, worst, reads: 7 })
+        };
+        let line = |kept, cloud, sends| {
+            let mut out = String::new();
+            write_latency(&LatencyStatus { kept, cloud }, sends, &mut out).unwrap();
+            out
+        };
+        let kept = || figures(1_300, 2_100, 9_000);
+        let cloud = figures(139_001, 180_000, 1_210_000);
+        assert_eq!(
+            line(kept(), cloud.clone(), true),
+            "live: a read is kept after 2 ms and in the cloud after 140 ms (95 % within 180 ms, worst 1.3 s)\n"
+        );
+        assert_eq!(line(kept(), None, false), "live: a read is kept after 2 ms (95 % within 3 ms, worst 9 ms)\n");
+        assert_eq!(
+            line(kept(), None, true),
+            "live: a read is kept after 2 ms (95 % within 3 ms, worst 9 ms); in the last minute none arrived in the cloud\n"
+        );
+        let hour = figures(3_840_000_000, 3_850_000_000, 3_900_000_000);
+        assert_eq!(
+            line(None, hour, true),
+            "live: a read is in the cloud after 1 h 04 min (95 % within 1 h 04 min, worst 1 h 05 min)\n"
+        );
+        assert_eq!(line(None, None, true), "");
+    }
+
+    #[test]
+    fn the_machine_is_shown_as_far_as_it_is_known() {
+        let board = Board::new("finish");
+        assert!(!text(&board.snapshot()).contains("machine:"));
+        let (kernel, architecture) = ("6.12.25".to_owned(), "aarch64".to_owned());
+        board.machine(MachineStatus { uptime_s: 7300, kernel, architecture, ..MachineStatus::default() });
+        let line = || text(&board.snapshot()).lines().find(|line| line.starts_with("machine")).unwrap().to_owned();
+        assert_eq!(line(), "machine: aarch64, kernel 6.12.25, switched on for 2 h 01 min");
+        let ups = BatteryStatus { name: "ups".to_owned(), percent: Some(64), state: Some(ChargeState::Discharging) };
+        board.machine(MachineStatus {
+            model: Some("Raspberry Pi 4 Model B Rev 1.4".to_owned()),
+            temperature_c: Some(52),
+            mains_online: Some(false),
+            batteries: vec![ups],
+            ..board.snapshot().machine.unwrap()
+        });
+        let known =
+            "machine: Raspberry Pi 4 Model B Rev 1.4, 52 °C, battery ups 64 % discharging, NO POWER IS CONNECTED, ";
+        assert!(line().starts_with(known), "{}", line());
+    }
+
+    #[test]
     fn sizes_and_times_are_in_units_people_read() {
         assert_eq!([bytes(0), bytes(999), bytes(12_345_678), bytes(999_960)], ["0 B", "999 B", "12.3 MB", "1.0 MB"]);
         assert_eq!(bytes(2_000_000_000_000), "2.0 TB");
+        let took = |micros| took(std::time::Duration::from_micros(micros));
+        assert_eq!([0, 1, 999_000, 999_001, 9_900_000].map(took), ["1 ms", "1 ms", "999 ms", "1.0 s", "9.9 s"]);
+        assert_eq!([9_900_001, 59_000_001, 3_840_000_000].map(took), ["10 s", "1 min", "1 h 04 min"]);
         assert_eq!([age(59), age(3840), age(90_000)], ["59 s", "1 h 04 min", "1 d 1 h"]);
     }
 }

@@ -120,6 +120,9 @@ problems! {
     /// The bib file is not there.
     BibsMissing: "bibs_missing", Warning, Row,
         "Put the file where the message says. The box reads it as soon as it is there.";
+    /// A battery of this box is nearly empty, and nothing charges it.
+    BoxBatteryLow: "box_battery_low", Warning, Row,
+        "Connect the box to power, or change its battery. What is kept is safe when it switches itself off.";
     /// The clock of this box jumped.
     BoxClockStepped: "box_clock_stepped", Info, TimeWrong("The clock of this box jumped."),
         "Compare the box's clock with your phone. If it is right now, you need not do anything.";
@@ -131,6 +134,9 @@ problems! {
     BoxClockWrong: "box_clock_wrong", Critical, TimeWrong("The clock of this box is wrong."),
         "Set the box's clock, or connect it to a network that gives it the time. The upload goes on \
          by itself then.";
+    /// This box is very hot.
+    BoxHot: "box_hot", Warning, Row,
+        "Put the box into the shade, and let air reach it. A hot box becomes slower.";
     /// Passings may or may not be in the cloud, and the cloud refuses every question about it.
     CannotAsk: "cannot_ask", Critical, NotUploading("The cloud answers no questions about what it has."),
         "Give the box a READ_WRITE key. The passings are kept, and the upload goes on by itself.";

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::latency::{LatencyHistogram, LatencyStatus};
 use super::state::BoxState;
 
 /// A problem that a timer should see. There is one for each code and subject.
@@ -108,6 +109,10 @@ pub struct DecoderStatus {
     pub live_at: Option<Duration>,
     /// Frames received but not yet durable.
     pub buffered: u64,
+    /// How long its reads took from their receipt until they were durable, since the start of the
+    /// process.
+    #[serde(skip)]
+    pub read_to_kept: LatencyHistogram,
 }
 
 /// The journal.
@@ -245,6 +250,10 @@ pub struct UploadStatus {
     pub last_ok: Option<Timestamp>,
     /// The last error in words. A success clears it.
     pub last_error: Option<String>,
+    /// How long its reads took from their receipt until their passings were in the cloud, since the
+    /// start of the process.
+    #[serde(skip)]
+    pub read_to_cloud: LatencyHistogram,
     /// The last audit of the daemon: of a session that is over, or after a repair.
     #[serde(default)]
     pub audit: Option<AuditStatus>,
@@ -275,6 +284,62 @@ pub struct AuditStatus {
     pub not_yet_sent: u64,
     /// Passings that are set aside.
     pub set_aside: u64,
+}
+
+/// What the machine tells of itself. A value that it does not tell is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineStatus {
+    /// Seconds since the machine was switched on, its sleep included.
+    pub uptime_s: u64,
+    /// The release of its kernel.
+    pub kernel: String,
+    /// Its architecture, such as `aarch64`.
+    pub architecture: String,
+    /// What its maker calls it, such as `Raspberry Pi 4 Model B Rev 1.4`.
+    pub model: Option<String>,
+    /// The temperature of its hottest part in °C.
+    pub temperature_c: Option<i32>,
+    /// Whether a mains or USB supply gives power. `None`: the kernel knows of no such supply.
+    pub mains_online: Option<bool>,
+    /// Its batteries. It is empty if the kernel knows of none.
+    pub batteries: Vec<BatteryStatus>,
+}
+
+/// A battery of the machine, or of a supply that it can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatteryStatus {
+    /// The kernel's name for it, such as `BAT0`.
+    pub name: String,
+    /// Its charge in per cent, 0 to 100.
+    pub percent: Option<u8>,
+    /// What it does.
+    pub state: Option<ChargeState>,
+}
+
+/// What a battery does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChargeState {
+    /// It is being charged.
+    Charging,
+    /// The machine lives on it.
+    Discharging,
+    /// There is power, and it is not being charged.
+    NotCharging,
+    /// It is full.
+    Full,
+}
+
+impl ChargeState {
+    /// The state in words.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Charging => "charging",
+            Self::Discharging => "discharging",
+            Self::NotCharging => "not charging",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// A read as the page shows it.
@@ -332,4 +397,10 @@ pub struct Snapshot {
     pub journal: JournalStatus,
     /// The uploads, one for each device.
     pub uploads: Vec<UploadStatus>,
+    /// How long the reads of the last minute took.
+    #[serde(default)]
+    pub latency: LatencyStatus,
+    /// The machine. `None`: it was not looked at yet.
+    #[serde(default)]
+    pub machine: Option<MachineStatus>,
 }

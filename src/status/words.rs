@@ -1,6 +1,8 @@
 //! Numbers, ages and clocks in the form that people read. Every part of the program uses the same
 //! form.
 
+use std::time::Duration;
+
 /// A device id of 64 digits, shortened to its first and last digits, as people say it on the phone.
 pub(crate) fn short(device: &str) -> String {
     let chars: Vec<char> = device.chars().collect();
@@ -33,6 +35,18 @@ pub(crate) fn age(seconds: u64) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..86400 => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
+/// How long something took, rounded up: 1 ms, 140 ms, 1.4 s, 59 s, 1 h 04 min.
+pub(crate) fn took(time: Duration) -> String {
+    match u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX) {
+        ms @ 0..1000 => format!("{} ms", ms.max(1)),
+        ms @ 1000..=9900 => {
+            let tenths = ms.div_ceil(100);
+            format!("{}.{} s", tenths / 10, tenths % 10)
+        }
+        ms => age(ms.div_ceil(1000)),
     }
 }
 

@@ -730,6 +730,18 @@ fn the_unit_lets_the_service_use_a_serial_adapter_that_is_plugged_in_after_its_s
     }
 }
 
+/// A failure of the one that takes files over from the boot partition must not keep the box from reading.
+#[test]
+fn the_service_waits_for_the_boot_partition_and_does_not_need_it() {
+    let import = include_str!("../../systemd/passbridge-import-boot.service");
+    let service = include_str!("../../systemd/passbridge.service");
+    assert!(import.lines().any(|line| line == "Before=passbridge.service"));
+    assert!(import.lines().any(|line| line.starts_with("TimeoutStartSec=")), "the wait has an end");
+    for need in ["Requires=", "BindsTo=", "Requisite=", "RequiredBy="] {
+        assert!(!service.contains(need) && !import.contains(need), "{need}");
+    }
+}
+
 #[test]
 fn systemd_accepts_the_unit() {
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
@@ -737,13 +749,18 @@ fn systemd_accepts_the_unit() {
         return;
     };
     assert!(version.status.success());
-    let unit = include_str!("../../systemd/passbridge.service");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("passbridge.service");
-    fs::write(&path, unit.replace("/usr/bin/passbridge", env!("CARGO_BIN_EXE_passbridge"))).unwrap();
-    let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().unwrap();
-    let said = String::from_utf8_lossy(&verified.stderr);
-    assert!(verified.status.success() && !said.contains("passbridge.service"), "{said}");
+    for (name, unit) in [
+        ("passbridge.service", include_str!("../../systemd/passbridge.service")),
+        ("passbridge-import-boot.service", include_str!("../../systemd/passbridge-import-boot.service")),
+    ] {
+        let path = dir.path().join(name);
+        fs::write(&path, unit.replace("/usr/bin/passbridge", env!("CARGO_BIN_EXE_passbridge"))).unwrap();
+        let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success() && !said.contains(name), "{said}");
+    }
     let secure = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=20"])
         .arg(&path)

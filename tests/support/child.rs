@@ -118,6 +118,11 @@ impl Site {
         Self::at(dir, data, cloud.map(SimCloud::url), mats, more)
     }
 
+    /// Gives the box another key than the usual one of all simulated clouds.
+    pub fn set_key(&self, key: &str) {
+        fs::write(self.dir.path().join("api_key"), key).unwrap(); // the file keeps its rights
+    }
+
     /// As [`Site::new`], with its data elsewhere, and the cloud by its address.
     pub fn at(dir: TempDir, data: PathBuf, cloud: Option<String>, mats: &[Mat], more: &str) -> Self {
         let mut key = fs::OpenOptions::new();

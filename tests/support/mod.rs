@@ -10,6 +10,7 @@ pub mod e2e;
 pub mod fuzz;
 pub mod samples;
 pub mod shaper;
+pub mod terminal;
 pub mod tls_proxy;
 
 /// For a test that keeps the processors busy by itself: while it holds this, no other such test

@@ -9,17 +9,11 @@ use std::time::Duration;
 use super::AuditError;
 use super::compare::{Compared, FINDINGS_MAX, Finding, Ours, WINDOW, Window};
 use super::ours::Numbered;
-use crate::cloud::rufus::{CallError, Client, CloudPassing, Page};
+use crate::cloud::pages::{PageWalk, Turn, patiently};
+use crate::cloud::rufus::{CallError, Client, Page};
 
 /// Most pages that are read for one window (5000 passings each at the real cloud).
 const PAGES: u32 = 400;
-/// Most empty pages in a row after which the next page is still read, if the answer says that more
-/// follow.
-const EMPTY_PAGES: u32 = 20;
-/// Tries of a call before the audit gives up. The caller may start the audit again.
-const TRIES: u32 = 3;
-/// Least time between two tries. It is multiplied by the number of tries.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Source of pages: the cloud, or its imitation in a test.
 pub(crate) trait Pages: Sync {
@@ -62,21 +56,7 @@ impl<'a> InCloud<'a> {
 
 impl Pages for InCloud<'_> {
     async fn page(&self, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
-        let mut tries = 1;
-        loop {
-            tokio::time::sleep(self.rest).await;
-            let error = match self.once(first, last, page).await {
-                Ok(page) => return Ok(page),
-                Err(error) => error,
-            };
-            let passing =
-                matches!(error, CallError::TooMany { .. } | CallError::Unknown { .. } | CallError::NotSent(_));
-            if tries == TRIES || !passing {
-                return Err(error);
-            }
-            tokio::time::sleep(error.retry_after().unwrap_or(TRY_AGAIN * tries)).await;
-            tries += 1;
-        }
+        patiently(self.rest, || self.once(first, last, page)).await
     }
 }
 
@@ -245,22 +225,16 @@ async fn look(
     length: Length,
 ) -> Result<Compared, AuditError> {
     let mut window = Window::new(first, last, ours.iter().cloned());
-    let mut before: Option<(usize, Option<CloudPassing>, Option<CloudPassing>)> = None;
-    let mut empty = 0;
+    let mut pages = PageWalk::default();
     for number in 1..=PAGES {
         let page = cloud.page(first, last, number).await.map_err(AuditError::Cloud)?;
-        let mark = (page.passings.len(), page.passings.first().cloned(), page.passings.last().cloned());
-        empty = if page.passings.is_empty() { empty + 1 } else { 0 };
-        let goes_on = page.more == Some(true) && empty <= EMPTY_PAGES;
-        let end = if empty > 0 { !goes_on } else { page.more == Some(false) };
-        if empty == 0 && before.as_ref() == Some(&mark) {
-            return Ok(window.close()); // a server that ignores the page number sends the same page again
+        let turn = pages.turn(&page.passings, page.more);
+        if turn != Turn::Again {
+            window.take(page);
         }
-        window.take(page);
-        if end {
+        if turn != Turn::Next {
             return Ok(window.close());
         }
-        before = Some(mark);
     }
     if length == Length::AnyLength { Ok(window.close()) } else { Err(AuditError::Endless) }
 }
@@ -273,6 +247,7 @@ mod tests {
 
     use super::super::compare::{AuditVerdict, Explain, PassingState};
     use super::*;
+    use crate::cloud::rufus::CloudPassing;
     use crate::journal::UploadItem;
     use crate::model::chip::Seq;
 

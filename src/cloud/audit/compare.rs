@@ -323,6 +323,11 @@ enum Likeness {
     None,
 }
 
+/// Whether the cloud's passing is ours, except perhaps for the fraction of the second.
+pub(crate) fn is_alike(stored: &CloudPassing, item: &UploadItem) -> bool {
+    likeness(stored, item) != Likeness::None
+}
+
 /// A field that the cloud does not return, or returns unreadably, is no difference. A field that
 /// the journal does not have (old lines of [`crate::journal::Found`]) is no difference either.
 fn likeness(stored: &CloudPassing, item: &UploadItem) -> Likeness {

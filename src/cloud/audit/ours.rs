@@ -1,5 +1,6 @@
-//! The journal's side of an audit: the passings that were numbered in a session, in the order of
-//! their numbers. They are read from the log with one batch in memory.
+//! The journal's side of an audit, and of a list of what the cloud holds (`super::super::list`): the
+//! passings that were numbered in a session, in the order of their numbers. They are read from the
+//! log with one batch in memory.
 //!
 //! Within a session, numbers rise in the order of the log, with two exceptions: passings that are
 //! sent again after an audit, and a session that was left and joined again, where numbers that the
@@ -21,6 +22,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::iter::Peekable;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -28,11 +30,16 @@ use serde::Deserialize;
 use super::compare::{Ours, PassingState};
 use crate::journal::entries::Entries;
 use crate::journal::entry::Body;
-use crate::journal::log::{LogLine, LogPlace};
+use crate::journal::log::{LogLine, LogPlace, segments};
 use crate::journal::{Batch, UploadEvent, UploadItem, log_dir};
+use crate::model::clock::Step;
 
 /// Most runs of a session. Each repair may add one.
 const RUNS_MAX: usize = 64;
+/// Between two places of a run at which a reader can begin lie at least so many numbers.
+const STRIDE: u64 = if cfg!(test) { 2 } else { 1000 };
+/// Most steps of the box's clock that are remembered.
+const STEPS_MAX: usize = 4096;
 
 /// What the log knows about a session.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +53,7 @@ pub(crate) struct InLog {
     pub older: u64,
     /// The log has passings with numbers in this session.
     pub numbered: bool,
-    runs: Vec<LogPlace>,
-    last: u64,
+    runs: Vec<RunPlaces>,
     /// Our highest number.
     pub top: Option<u64>,
     /// Passings that were recognised in the cloud.
@@ -61,6 +67,21 @@ impl InLog {
     /// A session that the log does not know.
     pub(crate) fn nothing(token: &str) -> Self {
         Self { token: token.into(), ..Self::default() }
+    }
+
+    /// A batch with these numbers begins at `place`.
+    fn batch(&mut self, first: u64, last: u64, place: LogPlace) {
+        self.numbered = true;
+        self.top = self.top.max(Some(last));
+        match self.runs.last_mut().filter(|run| first > run.last) {
+            None => self.runs.push(RunPlaces { starts: vec![(first, place)], last }),
+            Some(run) => {
+                run.last = last;
+                if run.starts.last().is_none_or(|(num, _)| first - num >= STRIDE) {
+                    run.starts.push((first, place));
+                }
+            }
+        }
     }
 
     /// The passing with this number was sent again under another one.
@@ -88,7 +109,26 @@ impl InLog {
     }
 }
 
-/// What one pass through the log finds about a device.
+/// Where the batches of a run are in the log.
+#[derive(Clone, Debug, Default)]
+struct RunPlaces {
+    /// The first number of a batch, and where the batch is. The first batch of the run, and then one
+    /// for each [`STRIDE`] of numbers, so that some passings are found without reading all of them.
+    starts: Vec<(u64, LogPlace)>,
+    /// Highest number.
+    last: u64,
+}
+
+impl RunPlaces {
+    /// The last place from which all passings from number `first` on are read.
+    fn before(&self, first: u64) -> Option<LogPlace> {
+        let after = self.starts.partition_point(|(num, _)| *num <= first);
+        self.starts.get(after.saturating_sub(1)).map(|(_, place)| *place)
+    }
+}
+
+/// What one pass through the log finds about a device. A later pass goes on where it ended
+/// ([`Index::advance`]).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index {
     /// Sessions, with the one that was last joined or numbered in at the end.
@@ -102,6 +142,19 @@ pub(crate) struct Index {
     /// Reads that were set aside because the cloud failed at them, and that have no new number.
     /// They are tried again automatically.
     pub failing: BTreeSet<u64>,
+    /// Steps of the box's clock, each with the number of its entry. At most [`STEPS_MAX`], the
+    /// newest ones.
+    pub steps: Vec<(u64, Step)>,
+    /// The log had lost its beginning when the index was made, or the index begins later.
+    pub begins_late: bool,
+    /// Where the next pass begins. `None`: at the beginning of the log.
+    place: Option<LogPlace>,
+    /// An entry was read, so a state tells nothing new.
+    begun: bool,
+    /// Damaged lines behind `place`. They may be lines that are just being written.
+    behind: u64,
+    /// The batch in flight: number to read.
+    open: BTreeMap<u64, u64>,
 }
 
 /// The part of a segment's first line (the state) that belongs to a device.
@@ -117,40 +170,83 @@ struct DeviceHead {
 
 /// Reads the log of `data_dir` up to entry `durable`. `None`: there is no journal.
 pub(crate) fn index(data_dir: &Path, device: &str, durable: u64) -> io::Result<Option<Index>> {
-    let dir = log_dir(data_dir);
-    if !dir.is_dir() {
-        return Ok(None);
-    }
-    let Some(mut entries) = Entries::all(&dir, durable)? else { return Ok(None) };
     let mut index = Index::default();
-    let mut open: BTreeMap<u64, u64> = BTreeMap::new(); // of the batch in flight: number to read
-    let mut begun = false;
-    loop {
-        let place = entries.place();
-        let Some(line) = entries.line()? else { break };
-        match line {
-            LogLine::Bad { .. } => index.damaged += 1,
-            LogLine::State(json) if !begun => index.take_head(&json, device),
-            LogLine::State(_) => {}
-            LogLine::Entry(entry) => {
-                begun = true;
-                let Body::Upload(event) = &entry.body else { continue };
-                if let UploadEvent::Batch(batch) = event {
-                    for decoder in &batch.decoders {
-                        let cursor = index.cursors.entry(decoder.clone()).or_default();
-                        *cursor = (*cursor).max(batch.through.0);
-                    }
-                }
-                if event.device() == device || matches!(event, UploadEvent::Moved { to, .. } if **to == *device) {
-                    index.take(event, device, place, &mut open);
-                }
-            }
-        }
-    }
-    Ok(Some(index))
+    Ok(index.advance(data_dir, device, durable)?.then_some(index))
 }
 
 impl Index {
+    /// An index that begins with the last but one segment of the log. It knows which numbers are
+    /// older ([`InLog::older`]). So whoever wants to know only what happens from now on need not read
+    /// the whole log.
+    pub(crate) fn of_the_end(data_dir: &Path) -> io::Result<Self> {
+        let dir = log_dir(data_dir);
+        let segments = if dir.is_dir() { segments(&dir)? } else { Vec::new() };
+        let Some(segment) = segments.iter().rev().nth(1) else { return Ok(Self::default()) };
+        let place = LogPlace { segment: segment.first, offset: 0 };
+        Ok(Self { place: Some(place), begins_late: segment.first > 1, ..Self::default() })
+    }
+
+    /// Takes in what follows in the log, up to entry `durable`. `false`: there is no journal.
+    ///
+    /// # Errors
+    /// The log cannot be read, or it was removed since the last pass.
+    pub(crate) fn advance(&mut self, data_dir: &Path, device: &str, durable: u64) -> io::Result<bool> {
+        let dir = log_dir(data_dir);
+        if !dir.is_dir() {
+            return Ok(false);
+        }
+        let entries = match self.place {
+            Some(place) => Some(Entries::at(&dir, place, durable)?.ok_or_else(removed_meanwhile)?),
+            None => Entries::all(&dir, durable)?,
+        };
+        let Some(mut entries) = entries else { return Ok(false) };
+        if self.place.is_none() {
+            self.begins_late = entries.place().segment > 1;
+        }
+        self.damaged -= std::mem::take(&mut self.behind);
+        loop {
+            let place = entries.place();
+            let Some(line) = entries.line()? else { return Ok(true) };
+            match line {
+                LogLine::Bad { .. } => {
+                    self.damaged += 1;
+                    self.behind += 1;
+                    continue;
+                }
+                LogLine::State(json) if !self.begun => self.take_head(&json, device),
+                LogLine::State(_) => {}
+                LogLine::Entry(entry) => {
+                    self.begun = true;
+                    match &entry.body {
+                        Body::Clock(step) => self.step(entry.seq, *step),
+                        Body::Upload(event) => self.upload(event, device, place),
+                        _ => {}
+                    }
+                }
+            }
+            (self.place, self.behind) = (Some(entries.place()), 0);
+        }
+    }
+
+    fn step(&mut self, seq: u64, step: Step) {
+        if self.steps.len() == STEPS_MAX {
+            self.steps.remove(0);
+        }
+        self.steps.push((seq, step));
+    }
+
+    fn upload(&mut self, event: &UploadEvent, device: &str, place: LogPlace) {
+        if let UploadEvent::Batch(batch) = event {
+            for decoder in &batch.decoders {
+                let cursor = self.cursors.entry(decoder.clone()).or_default();
+                *cursor = (*cursor).max(batch.through.0);
+            }
+        }
+        if event.device() == device || matches!(event, UploadEvent::Moved { to, .. } if **to == *device) {
+            self.take(event, device, place);
+        }
+    }
+
     fn take_head(&mut self, json: &str, device: &str) {
         let head: Option<StateHead> = serde_json::from_str(json).ok();
         for (token, alias, next) in
@@ -160,17 +256,13 @@ impl Index {
         }
     }
 
-    fn take(&mut self, event: &UploadEvent, device: &str, place: LogPlace, open: &mut BTreeMap<u64, u64>) {
+    fn take(&mut self, event: &UploadEvent, device: &str, place: LogPlace) {
         match event {
             UploadEvent::Joined { token, alias, .. } => self.session(token).alias.clone_from(alias),
             UploadEvent::Batch(batch) => {
                 let session = self.session(&batch.session);
                 if let (Some(first), Some(last)) = (batch.items.first(), batch.items.last()) {
-                    if session.runs.is_empty() || first.num <= session.last {
-                        session.runs.push(place);
-                    }
-                    (session.last, session.numbered) = (last.num, true);
-                    session.top = session.top.max(Some(last.num));
+                    session.batch(first.num, last.num, place);
                 }
                 for item in &batch.items {
                     self.returned.remove(&item.seq.0);
@@ -185,13 +277,13 @@ impl Index {
                     self.returned.remove(&found.seq.0);
                     self.failing.remove(&found.seq.0);
                 }
-                open.retain(|num, _| batch.still_open.contains(num));
-                open.extend(batch.items.iter().map(|item| (item.num, item.seq.0)));
+                self.open.retain(|num, _| batch.still_open.contains(num));
+                self.open.extend(batch.items.iter().map(|item| (item.num, item.seq.0)));
             }
             UploadEvent::Released { first, last, .. } if first <= last => {
-                self.returned.extend(open.range(first..=last).map(|(_, seq)| seq));
+                self.returned.extend(self.open.range(first..=last).map(|(_, seq)| seq));
             }
-            UploadEvent::DeadLetter { num, again: true, .. } => self.failing.extend(open.get(num)),
+            UploadEvent::DeadLetter { num, again: true, .. } => self.failing.extend(self.open.get(num)),
             UploadEvent::Moved { to, items, .. } if **to == *device => {
                 self.returned.extend(items.iter().map(|item| item.seq.0));
             }
@@ -266,21 +358,41 @@ pub(crate) type Numbered = Box<dyn Iterator<Item = io::Result<Ours>> + Send>;
 /// # Errors
 /// The log cannot be read, or its segments were removed since the index was made.
 pub(crate) fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: u64) -> io::Result<Numbered> {
+    within(data_dir, device, session, durable, 0..=u64::MAX)
+}
+
+/// Like [`numbered`], only with these numbers. It reads little more of the log than their batches.
+///
+/// # Errors
+/// Like [`numbered`].
+pub(crate) fn within(
+    data_dir: &Path,
+    device: &str,
+    session: &InLog,
+    durable: u64,
+    nums: RangeInclusive<u64>,
+) -> io::Result<Numbered> {
     if session.runs.len() > RUNS_MAX {
         let text =
             format!("passings of this session were sent again more than {RUNS_MAX} times; it cannot be followed");
         return Err(io::Error::other(text));
     }
-    let run = |place: &LogPlace| {
-        let run = Run::open(log_dir(data_dir), *place, device, &session.token, durable)?;
-        Ok((Box::new(run) as Numbered).peekable())
-    };
-    let mut runs = session.runs.iter().map(run).collect::<io::Result<Vec<_>>>()?;
-    let mut found = session.found.clone();
+    let mut runs = Vec::new();
+    for places in &session.runs {
+        let first = places.starts.first().map_or(u64::MAX, |(first, _)| *first);
+        let (Some(place), true) = (places.before(*nums.start()), first <= *nums.end() && places.last >= *nums.start())
+        else {
+            continue;
+        };
+        let run = Run::open(log_dir(data_dir), place, device, &session.token, durable)?;
+        runs.push((Box::new(run.within(nums.clone(), places.last)) as Numbered).peekable());
+    }
+    let mut found: Vec<_> = session.found.iter().filter(|item| nums.contains(&item.num)).cloned().collect();
     found.sort_by_key(|item| item.num);
     let found = found.into_iter().map(|item| Ok(Ours { item, mark: PassingState::Accepted, counted: false }));
     runs.push((Box::new(found) as Numbered).peekable());
-    let replaced = session.replaced.clone();
+    let replaced: BTreeMap<u64, u64> =
+        session.replaced.range(..=nums.end()).map(|(first, last)| (*first, *last)).collect();
     let replaced = move |num: u64| replaced.range(..=num).next_back().is_some_and(|(_, last)| *last >= num);
     let marked = move |mut ours: Ours| {
         if ours.mark == PassingState::Accepted && replaced(ours.item.num) {
@@ -299,6 +411,10 @@ pub(crate) fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: 
     })))
 }
 
+fn removed_meanwhile() -> io::Error {
+    io::Error::other("old segments of the log were removed meanwhile; try again")
+}
+
 /// The batches of a session while their numbers rise.
 struct Run {
     entries: Entries,
@@ -313,10 +429,30 @@ struct Run {
 impl Run {
     fn open(dir: PathBuf, place: LogPlace, device: &str, token: &str, durable: u64) -> io::Result<Self> {
         let entries = Entries::at(&dir, place, durable)?;
-        let entries =
-            entries.ok_or_else(|| io::Error::other("old segments of the log were removed meanwhile; try again"))?;
+        let entries = entries.ok_or_else(removed_meanwhile)?;
         let (batch, out) = (BTreeMap::new(), VecDeque::new());
         Ok(Self { entries, device: device.into(), token: token.into(), batch, out, last: 0, ended: false })
+    }
+
+    /// The passings with these numbers, up to the highest one of the run: what follows in the log is
+    /// not of this run.
+    fn within(self, nums: RangeInclusive<u64>, last: u64) -> impl Iterator<Item = io::Result<Ours>> + Send {
+        let mut run = self;
+        let mut over = false;
+        std::iter::from_fn(move || {
+            loop {
+                if over {
+                    return None;
+                }
+                let next = run.next()?;
+                let Ok(ours) = &next else { return Some(next) };
+                let num = ours.item.num;
+                over = num >= last.min(*nums.end());
+                if nums.contains(&num) {
+                    return Some(next);
+                }
+            }
+        })
     }
 
     fn advance(&mut self) -> io::Result<()> {
@@ -413,182 +549,4 @@ impl Iterator for Run {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::journal::Found;
-    use crate::journal::entry::{Entry, write_line};
-    use crate::journal::log::Log;
-    use crate::model::chip::Seq;
-
-    struct Written {
-        dir: tempfile::TempDir,
-        log: Log,
-    }
-
-    impl Written {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let log = Log::open(&log_dir(dir.path()), "test", None).unwrap().0;
-            Self { dir, log }
-        }
-
-        fn event(&mut self, event: UploadEvent) {
-            let (seq, subject, time) = (self.log.next, event.device().into(), Timestamp::UNIX_EPOCH);
-            let entry = Entry { seq, in_group: 0, subject, time, body: Body::Upload(event), raw: Box::default() };
-            let mut line = Vec::new();
-            write_line(&mut line, &entry);
-            self.log.append(&line, 1).unwrap();
-        }
-
-        /// Adds a batch of the reads `seqs`, numbered from `first`.
-        fn batch(&mut self, token: &str, first: u64, seqs: &[u64]) {
-            let items = seqs.iter().zip(first..).map(|(seq, num)| item(*seq, num)).collect();
-            let batch = Batch { decoders: vec!["mat".into()], ..Batch::resend("D", token, items) };
-            self.event(UploadEvent::Batch(batch));
-        }
-
-        fn accepted(&mut self, first: u64, last: u64) {
-            self.event(UploadEvent::Accepted { device: "D".into(), first, last, duplicates: 0 });
-        }
-
-        /// Returns number, read and state of each passing, in the order of the iterator.
-        fn of(&self, token: &str, durable: u64) -> Vec<(u64, u64, PassingState)> {
-            let index = index(self.dir.path(), "D", durable).unwrap().unwrap();
-            let list = numbered(self.dir.path(), "D", index.find(token).unwrap(), durable).unwrap();
-            list.map(Result::unwrap).map(|ours| (ours.item.num, ours.item.seq.0, ours.mark)).collect()
-        }
-    }
-
-    fn item(seq: u64, num: u64) -> UploadItem {
-        UploadItem { seq: Seq(seq), num, time_ms: 0, corrected_ms: 0, bib: "7".into(), chip: "C7".into() }
-    }
-
-    use PassingState::{Accepted, Aside, Open};
-
-    #[test]
-    fn passings_come_in_the_order_of_their_numbers_also_when_a_session_is_joined_again_or_some_go_again() {
-        let mut log = Written::new();
-        log.batch("AAAAAA", 1, &[1, 2, 3, 4, 5]);
-        log.accepted(1, 2);
-        log.event(UploadEvent::DeadLetter {
-            device: "D".into(),
-            num: 3,
-            status: 400,
-            answer: "no".into(),
-            again: false,
-        });
-        log.event(UploadEvent::Released { device: "D".into(), first: 4, last: 5 });
-        log.batch("BBBBBB", 1, &[4]);
-        log.accepted(1, 1);
-        log.batch("AAAAAA", 3, &[5, 6]); // the cloud holds 1 and 2
-        log.accepted(3, 4);
-        log.event(UploadEvent::Batch(Batch::resend("D", "AAAAAA", vec![item(2, 2)])));
-        let all = [(1, 1, Accepted), (2, 2, Accepted), (2, 2, Open), (3, 3, Aside), (3, 5, Accepted), (4, 6, Accepted)];
-        assert_eq!(log.of("AAAAAA", u64::MAX), all);
-        assert_eq!(log.of("BBBBBB", u64::MAX), [(1, 4, Accepted)]);
-        assert_eq!(log.of("AAAAAA", 2), [1, 2, 3, 4, 5].map(|n| (n, n, if n < 3 { Accepted } else { Open })));
-        let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
-        assert!(index.find("AAA").is_none() && index.find("CCCCCC").is_none());
-        assert_eq!(&*index.sessions.last().unwrap().token, "AAAAAA");
-        assert_eq!(
-            index.waiting(log.dir.path(), &[], u64::MAX).unwrap(),
-            0,
-            "both that were released have numbers again"
-        );
-    }
-
-    #[test]
-    fn a_passing_that_was_left_behind_stays_open_beside_later_batches_and_in_the_place_of_its_number() {
-        let mut log = Written::new();
-        log.batch("AAAAAA", 1, &[1, 2, 3]);
-        log.accepted(1, 1);
-        log.accepted(3, 3);
-        let items = vec![item(4, 4), item(5, 5)];
-        let beside = Batch { still_open: vec![2], decoders: vec!["mat".into()], ..Batch::resend("D", "AAAAAA", items) };
-        log.event(UploadEvent::Batch(beside));
-        let open = [(1, 1, Accepted), (2, 2, Open), (3, 3, Accepted), (4, 4, Open), (5, 5, Open)];
-        assert_eq!(log.of("AAAAAA", u64::MAX), open);
-        log.accepted(4, 5);
-        let alone = [(1, 1, Accepted), (2, 2, Open), (3, 3, Accepted), (4, 4, Accepted), (5, 5, Accepted)];
-        assert_eq!(log.of("AAAAAA", u64::MAX), alone);
-        log.event(UploadEvent::DeadLetter {
-            device: "D".into(),
-            num: 2,
-            status: 500,
-            answer: "no".into(),
-            again: false,
-        });
-        assert_eq!(log.of("AAAAAA", u64::MAX)[1], (2, 2, Aside));
-    }
-
-    #[test]
-    fn a_batch_is_settled_when_another_one_follows_though_its_last_line_was_lost() {
-        let mut log = Written::new();
-        log.batch("AAAAAA", 1, &[1, 2]);
-        log.batch("AAAAAA", 3, &[3]);
-        assert_eq!(log.of("AAAAAA", u64::MAX), [(1, 1, Accepted), (2, 2, Accepted), (3, 3, Open)]);
-    }
-
-    #[test]
-    fn what_was_recognised_in_the_cloud_belongs_to_the_session_that_holds_it_in_the_place_of_its_number() {
-        let found = |seq: u64, session: &str, num: u64| {
-            let UploadItem { seq, num, time_ms, corrected_ms, bib, chip } = item(seq, num);
-            Found { seq, session: session.into(), num, time_ms, corrected_ms, bib, chip }
-        };
-        let mut log = Written::new();
-        log.batch("BBBBBB", 1, &[1]);
-        let list = vec![found(4, "AAAAAA", 9), found(3, "BBBBBB", 3), found(2, "BBBBBB", 2)];
-        let batch =
-            Batch { found: list, decoders: vec!["mat".into()], ..Batch::resend("D", "BBBBBB", vec![item(5, 4)]) };
-        log.event(UploadEvent::Batch(batch));
-        log.accepted(4, 4);
-        assert_eq!(log.of("BBBBBB", u64::MAX), [1, 2, 3, 5].map(|seq| (seq - u64::from(seq > 4), seq, Accepted)));
-        assert_eq!(log.of("AAAAAA", u64::MAX), [(9, 4, Accepted)]);
-        let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
-        assert_eq!(&*index.sessions.last().unwrap().token, "BBBBBB", "where numbers were given last");
-        assert!(index.find("AAAAAA").unwrap().numbered);
-    }
-
-    #[test]
-    fn a_passing_that_was_sent_again_with_another_time_may_be_removed_under_its_old_number() {
-        let mut log = Written::new();
-        log.batch("AAAAAA", 1, &[1, 2, 3, 4, 5]);
-        log.accepted(1, 5);
-        let again = |items, next| UploadEvent::Again { device: "D".into(), session: "AAAAAA".into(), items, next };
-        log.event(again(vec![item(4, 4), item(2, 2), item(3, 3)], Seq(5)));
-        let waiting = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap().waiting(log.dir.path(), &[], u64::MAX);
-        assert_eq!(waiting.unwrap(), 3);
-        log.batch("AAAAAA", 6, &[2, 3]);
-        log.accepted(6, 7);
-        // The correction of read 4 was taken back before it went up.
-        let UploadItem { seq, num, time_ms, corrected_ms, bib, chip } = item(4, 4);
-        let found = vec![Found { seq, session: "AAAAAA".into(), num, time_ms, corrected_ms, bib, chip }];
-        let decoders = vec!["mat".into()];
-        log.event(UploadEvent::Batch(Batch { found, decoders, ..Batch::resend("D", "AAAAAA", Vec::new()) }));
-        let all = log.of("AAAAAA", u64::MAX);
-        assert_eq!(all.iter().filter(|(num, ..)| *num != 4).count(), 6);
-        for (num, seq, mark) in all {
-            let replaced = matches!(num, 2 | 3);
-            assert_eq!(mark, if replaced { PassingState::Replaced } else { Accepted }, "{num} {seq}");
-        }
-        assert_eq!(index(log.dir.path(), "D", u64::MAX).unwrap().unwrap().returned.len(), 0);
-    }
-
-    #[test]
-    fn where_old_segments_are_gone_the_state_tells_which_numbers_are_older() {
-        let mut log = Written::new();
-        log.batch("AAAAAA", 1, &[1, 2]);
-        log.accepted(1, 2);
-        let state = r#"{"devices":{"D":{"sessions":[["AAAAAA","Race",3]]}}}"#;
-        log.log.rotate(Some(state)).unwrap();
-        log.batch("AAAAAA", 3, &[3]);
-        let segments = crate::journal::log::segments(&log_dir(log.dir.path())).unwrap();
-        std::fs::remove_file(&segments[0].path).unwrap();
-        let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
-        let session = index.find("AAAAAA").unwrap();
-        assert_eq!((session.older, session.alias.as_deref()), (3, Some("Race")));
-        assert_eq!(log.of("AAAAAA", u64::MAX), [(3, 3, Open)]);
-    }
-}
+mod tests;

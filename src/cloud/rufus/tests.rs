@@ -12,6 +12,7 @@ fn inserted(reply: &Reply<'_>) -> Result<Inserted, CallError> {
     super::answer::inserted(reply, "A", 3)
 }
 
+mod account;
 mod tls;
 
 fn read<T>(status: u16, body: &str, reader: impl FnOnce(&Reply<'_>) -> Result<T, CallError>) -> Result<T, CallError> {

@@ -246,7 +246,8 @@ impl World {
         let name = device.borrow().name.clone();
         let at = self.devices.iter().position(|one| Rc::ptr_eq(one, device)).unwrap();
         let mine = self.decoders.iter().zip(&self.setup.devices).filter(|(_, to)| **to == at);
-        let upload = crate::config::UploadConfig { batch_max: self.setup.batch_max, ..upload() };
+        let upload =
+            crate::config::UploadConfig { batch_max: self.setup.batch_max, linger: self.setup.linger, ..upload() };
         let config = UplinkConfig {
             device: name,
             decoders: mine.map(|(decoder, _)| decoder.name.clone()).collect(),
@@ -329,6 +330,9 @@ impl World {
                     self.keep(at, frames);
                 }
             }
+            Op::Stream { decoder, ref sent, steps, follow } => {
+                self.stream(decoder % self.decoders.len(), sent, (steps, follow));
+            }
             Op::Write => {
                 self.write();
             }
@@ -408,6 +412,21 @@ impl World {
         self.decoders[at].open.push(frames.clone());
         assert!(poll(&mut keeping).is_pending(), "kept before anything was written");
         self.keeping.push((at, frames, keeping));
+    }
+
+    fn stream(&mut self, at: usize, sent: &[Sent], (steps, follow): (u32, bool)) {
+        for sent in sent {
+            let frames = self.decoders[at].frames(*sent);
+            if frames.is_empty() || disk::is_off() {
+                return;
+            }
+            self.keep(at, frames);
+            self.write();
+            self.upload(self.setup.devices[at], steps);
+            if follow && !disk::is_off() {
+                self.follow(false, false);
+            }
+        }
     }
 
     /// The command `correct`, as far as the journal carries it out.

@@ -19,6 +19,7 @@ mod post;
 mod question;
 mod session;
 mod suspect;
+mod wanted;
 mod watch;
 mod writer;
 
@@ -34,12 +35,12 @@ use crate::model::retry::jittered;
 use crate::status::{ProblemCode, UploadState};
 
 pub(crate) use interface::{Action, Formed, Input, OfferTerms, ResendPermit, SessionProgress, UplinkReport};
-pub(crate) use order::{Done, Outcome, Wanted};
 use limits::{BATCH_LIMIT, FIRST_LOOK, LOOK_GAP, PARTS, POLL_JITTER, STANDS, UNREACHED_MAX, WATCH_PATIENCE, scaled};
-use order::Order;
 use parts::{
     Active, BatchState, Counters, Culprit, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,
 };
+use wanted::Order;
+pub(crate) use wanted::{Done, Outcome, Wanted};
 
 /// The uplink of one device.
 pub(crate) struct Machine {
@@ -254,15 +255,24 @@ impl Machine {
         let left_behind = self.batch.work.as_ref().map(Work::due);
         let dues = [self.trust.watch.due_at(), left_behind].into_iter().flatten().filter(|due| *due > now);
         let until_poll = dues.fold(self.timers.poll_at, Duration::min);
-        let wait = |until: Duration| Some(Action::Wait { until: until.min(until_poll), reads: true, offer: None });
+        let (token, next) = (joined.token.clone(), joined.next);
+        self.next_of_reads(now, until_poll, token, next)
+    }
+
+    /// The session is joined, and nothing is to be asked: the next batch, or a wait for it until
+    /// `until_poll` at most.
+    fn next_of_reads(&mut self, now: Duration, until_poll: Duration, token: Box<str>, next: u64) -> Option<Action> {
+        // Without a linger, no read that arrives before the next POST may follow changes when it goes.
+        let rested = self.timers.rested(&self.upload);
+        let deaf = self.upload.linger.is_zero() && now < rested;
+        let wait = |until: Duration| {
+            let until = if deaf { until.min(rested) } else { until };
+            Some(Action::Wait { until: until.min(until_poll), reads: !deaf, offer: None })
+        };
         let in_flight = self.batch.work.as_ref().map(Work::seqs).unwrap_or_default();
-        let look = [self.timers.look, self.batch.suspects.due_after(self.timers.last_look, &in_flight)]
-            .into_iter()
-            .flatten()
-            .min();
-        match look {
+        let suspects = self.batch.suspects.due_after(self.timers.last_look, &in_flight);
+        match [self.timers.look, suspects].into_iter().flatten().min() {
             None => {
-                let rested = self.timers.rested(&self.upload);
                 if now < rested {
                     return wait(rested);
                 }
@@ -280,9 +290,13 @@ impl Machine {
                 if early && now < self.timers.due(now, &self.upload) {
                     return Some(Action::Count { limit: self.upload.batch_max.max(1) });
                 }
+                let company = self.company(now, until_poll).filter(|_| again.is_empty() && bound.is_none());
+                if company.is_some() {
+                    return company;
+                }
                 Some(Action::Form {
-                    token: joined.token.clone(),
-                    next: joined.next,
+                    token,
+                    next,
                     limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
                     bound,
                     without: self.batch.suspects.released(),
@@ -301,8 +315,15 @@ impl Machine {
         }
     }
 
-    /// The terms of an offer, while nothing of the device waits or is in flight, and nothing is to
-    /// be asked before a number is given.
+    /// The wait for a read with which a batch that is due can be written.
+    fn company(&self, now: Duration, until_poll: Duration) -> Option<Action> {
+        let until = self.timers.company(&self.upload);
+        let offer = self.offer().filter(|_| !self.timers.full && now < until)?;
+        Some(Action::Wait { until: until.min(until_poll), reads: false, offer: Some(offer) })
+    }
+
+    /// The terms of an offer, while nothing of the device is in flight, and nothing is to be asked
+    /// before a number is given.
     fn offer(&self) -> Option<OfferTerms> {
         let joined = self.session.joined.as_ref()?;
         let free = self.batch.work.is_none() && self.trust.recall.is_empty();
@@ -509,8 +530,10 @@ impl Machine {
         self.records.push_back(UploadEvent::Batch(batch));
     }
 
-    /// The batch is durable already.
+    /// The batch is durable already. It covers all that waited.
     fn on_numbered(&mut self, now: Duration, batch: Batch) {
+        self.timers.looked(now);
+        (self.timers.look, self.timers.noticed, self.timers.full) = (Some(now), None, false);
         self.batch.full = false;
         self.counters.nothing_waits = Some(false);
         self.note_numbered(now, &batch.items);

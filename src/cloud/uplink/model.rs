@@ -245,7 +245,8 @@ impl World {
     /// What the journal does with an offer when reads arrive.
     fn take(&mut self, terms: OfferTerms) -> Option<Batch> {
         let pending = self.store.pending(terms.limit + 1);
-        let free = pending.returned.is_empty() && (1..=terms.limit).contains(&pending.reads.len());
+        let free = self.store.state.in_flight.is_none() && pending.returned.is_empty();
+        let free = free && (1..=terms.limit).contains(&pending.reads.len());
         let mut offer = offer(self.config.clone(), terms, Arc::new(fields));
         let batch = (offer.form)(pending).filter(|_| free)?;
         self.store.record(UploadEvent::Batch(batch.clone()));
@@ -265,12 +266,15 @@ impl World {
                 self.dirty = true;
                 None
             }
-            Action::Wait { reads: true, offer, .. } if self.dirty => {
+            Action::Wait { until, reads, offer } if self.dirty && (reads || offer.is_some()) => {
                 self.dirty = false;
                 self.offers += 1;
                 // Every second offer comes too late for the read.
-                let terms = offer.filter(|_| self.offers % 2 == 1 && self.store.state.in_flight.is_none());
-                Some(terms.and_then(|terms| self.take(terms)).map_or(Input::Noticed, Input::Numbered))
+                let batch = offer.filter(|_| self.offers % 2 == 1).and_then(|terms| self.take(terms));
+                if batch.is_none() && !reads {
+                    self.now = until;
+                }
+                batch.map(Input::Numbered).or_else(|| reads.then_some(Input::Noticed))
             }
             Action::Wait { until, .. } => {
                 assert!(until > self.now, "a wait for nothing");

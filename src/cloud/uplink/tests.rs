@@ -54,6 +54,52 @@ fn without_a_session_reads_wait_and_the_cloud_is_asked_every_ten_seconds() {
 }
 
 #[test]
+fn reads_that_waited_are_numbered_with_the_next_read_and_without_it_a_moment_later() {
+    let mut world = World::with_session();
+    world.read(1);
+    world.drain();
+    let mut alone = Vec::new();
+    for _ in 0..2 {
+        world.read(2);
+        while !matches!(world.machine.next(world.now), Action::Wait { offer: Some(_), reads: false, .. }) {
+            assert!(!is_batch(&world.step()), "a batch of its own, and no read was waited for");
+        }
+        let due = world.now;
+        world.read(1); // every second offer of the model comes too late for its read
+        let formed = is_batch(&world.until(|action| is_batch(action) || is_post(action)));
+        world.drain();
+        assert!(world.now - due < SECOND / 5, "the reads waited for {:?}", world.now - due);
+        alone.push(formed);
+    }
+    alone.sort_unstable();
+    assert_eq!(alone, [false, true]);
+    assert_eq!(world.posts(), ["SESSION-A 1-1 ok", "SESSION-A 2-4 ok", "SESSION-A 5-7 ok"]);
+    world.audit();
+}
+
+#[test]
+fn without_a_linger_no_read_wakes_the_uplink_before_the_next_post_may_go_and_all_of_them_go_then() {
+    let mut world = World::with_session();
+    world.config.upload.linger = Duration::ZERO;
+    world.crash(0);
+    world.read(1);
+    world.drain();
+    let rested = world.now + world.config.upload.min_interval;
+    let mut noticed = 0;
+    while world.now < rested {
+        world.read(40);
+        let action = world.step();
+        noticed += u32::from(matches!(action, Action::Wait { reads: true, .. } | Action::Count { .. }));
+    }
+    assert!(noticed <= 1, "the uplink looked {noticed} times"); // the look after the POST
+    let waiting = world.store.reads.len() as u64;
+    world.drain();
+    assert!(world.now - rested < SECOND, "they went {:?} later", world.now - rested);
+    assert_eq!(world.rows(0).len() as u64, waiting);
+    world.audit();
+}
+
+#[test]
 fn none_then_a_session_that_closes_with_an_unknown_outcome_then_another() {
     for arrived in [CallFault::LostAndClosed, CallFault::LostBefore] {
         let mut world = World::new(SessionMode::Active);

@@ -49,9 +49,23 @@ pub(super) struct ProbeReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     seen_as: Option<&'static str>,
     seen: Look,
+    /// The same for `setup`.
+    #[serde(skip)]
+    pub found: Option<FoundDecoder>,
     /// The section to paste into the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
+}
+
+/// A decoder that was recognised.
+#[derive(Clone)]
+pub(crate) struct FoundDecoder {
+    /// The registry line of its protocol.
+    pub(crate) spec: &'static Spec,
+    /// Where it is.
+    pub(crate) address: Address,
+    /// The options under which its bytes are read.
+    pub(crate) set: Settings,
 }
 
 #[derive(Serialize)]
@@ -127,6 +141,11 @@ impl ProbeReport {
             notes: notes(address, heard, best),
             seen_as: if found.is_empty() { foreign::name(&heard.bytes, baud.is_some()) } else { None },
             seen: foreign::look(&heard.bytes),
+            found: best.map(|best| FoundDecoder {
+                spec: best.spec,
+                address: address.clone(),
+                set: best.settings.clone(),
+            }),
             config: best.map(|best| block(best, address, times)),
             candidates: found.iter().map(Guess::of).collect(),
         }

@@ -24,7 +24,7 @@ const SLICE_MAX: Duration = Duration::from_secs(5);
 
 /// What was given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// A whole address.
     Address(Address),
     /// `tcp://host`: the probe tries the open ports of the registry.
@@ -91,7 +91,7 @@ pub(super) fn rates() -> Vec<u32> {
 }
 
 /// The same address at another rate.
-pub(super) fn at_rate(address: &Address, rate: u32) -> Address {
+pub(crate) fn at_rate(address: &Address, rate: u32) -> Address {
     let mut address = address.clone();
     if let Address::Serial { baud, .. } = &mut address {
         *baud = rate;

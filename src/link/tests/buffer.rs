@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::link::receive_buffer::ReceiptTime;
 
 /// One connection over a pipe in memory, whose frames `shelf` keeps.
 pub(super) struct Piped {
@@ -201,7 +202,7 @@ async fn what_arrived_while_the_disk_was_busy_is_handed_over_at_once_and_each_re
         Framed { frame: Frame::Read(read), raw: Box::default() }
     };
     let put = |chips: std::ops::RangeInclusive<u64>| {
-        piped.decoder.buffer.put(Timestamp::now(), chips.map(read).collect(), 0);
+        piped.decoder.buffer.put(ReceiptTime::now(&piped.decoder.board), chips.map(read).collect(), 0);
     };
     put(1..=1);
     shelf.asked(1).await;

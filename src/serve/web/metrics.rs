@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::status::{BoxState, LinkState, Snapshot, UploadState};
+use crate::status::{BoxState, ChargeState, LatencyHistogram, LinkState, Snapshot, UploadState};
 
 /// The content type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,6 +29,8 @@ pub(super) fn text(status: &Snapshot) -> String {
     journal(status, &mut page);
     uploads(status, &mut page);
     audits(status, &mut page);
+    latency(status, &mut page);
+    machine(status, &mut page);
     page.0
 }
 
@@ -156,6 +158,47 @@ fn audits(status: &Snapshot, page: &mut WebPage) {
     }
 }
 
+fn latency(status: &Snapshot, page: &mut WebPage) {
+    let help = "From the receipt of a read until it is durable on this box.";
+    page.family("passbridge_read_to_kept_seconds", "histogram", help);
+    for decoder in &status.decoders {
+        page.histogram(("decoder", &decoder.name), &decoder.read_to_kept);
+    }
+    let help = "From the receipt of a read by this process until its passing is in the cloud.";
+    page.family("passbridge_read_to_cloud_seconds", "histogram", help);
+    for upload in &status.uploads {
+        page.histogram(("device", &upload.device_id), &upload.read_to_cloud);
+    }
+}
+
+/// Only what the machine tells.
+fn machine(status: &Snapshot, page: &mut WebPage) {
+    let Some(machine) = &status.machine else { return };
+    page.family("passbridge_machine_info", "gauge", "Kernel, architecture and model; always 1.");
+    let model = machine.model.as_deref().unwrap_or_default();
+    page.sample(&[("kernel", &machine.kernel), ("architecture", &machine.architecture), ("model", model)], 1);
+    let help = "Since the machine was switched on.";
+    page.single("passbridge_machine_uptime_seconds", "gauge", help, machine.uptime_s);
+    if let Some(degrees) = machine.temperature_c {
+        page.single("passbridge_machine_temperature_celsius", "gauge", "Of the hottest part.", degrees);
+    }
+    if let Some(online) = machine.mains_online {
+        page.single("passbridge_machine_mains_online", "gauge", "1 while a supply gives power.", u8::from(online));
+    }
+    page.family("passbridge_machine_battery_ratio", "gauge", "Charge of a battery, 0 to 1.");
+    for battery in &machine.batteries {
+        if let Some(percent) = battery.percent {
+            page.sample(&[("battery", &battery.name)], f64::from(percent) / 100.0);
+        }
+    }
+    page.family("passbridge_machine_battery_discharging", "gauge", "1 while the machine lives on the battery.");
+    for battery in &machine.batteries {
+        if let Some(state) = battery.state {
+            page.sample(&[("battery", &battery.name)], u8::from(state == ChargeState::Discharging));
+        }
+    }
+}
+
 /// The page as it is built. The name of the current family is the one in the last `# TYPE` line.
 struct WebPage(String);
 
@@ -170,7 +213,22 @@ impl WebPage {
     }
 
     fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        let mut line = self.name().to_owned();
+        self.part("", labels, value);
+    }
+
+    /// The samples of a histogram with one label.
+    fn histogram(&mut self, (label, text): (&str, &str), histogram: &LatencyHistogram) {
+        for (end, count) in histogram.cumulative() {
+            let end = end.map_or_else(|| "+Inf".to_owned(), |end| end.to_string());
+            self.part("_bucket", &[(label, text), ("le", &end)], count);
+        }
+        self.part("_sum", &[(label, text)], histogram.sum().as_secs_f64());
+        self.part("_count", &[(label, text)], histogram.count());
+    }
+
+    /// A sample of the current family, whose name ends like this.
+    fn part(&mut self, end: &str, labels: &[(&str, &str)], value: impl Display) {
+        let mut line = self.name().to_owned() + end;
         for (index, (label, text)) in labels.iter().enumerate() {
             let _ = write!(line, "{}{label}=\"{}\"", if index == 0 { '{' } else { ',' }, escaped(text));
         }
@@ -207,9 +265,92 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::{Duration, Instant};
+
     use super::*;
-    use crate::status::Board;
-    use crate::status::ProblemCode;
+    use crate::model::chip::Seq;
+    use crate::status::{BatteryStatus, Board, KeptReads, MachineStatus, ProblemCode};
+
+    /// Reads a page as Prometheus does, and checks what it would refuse or take for nonsense.
+    /// Returns the value of each series.
+    fn parse(page: &str) -> BTreeMap<String, f64> {
+        let (mut series, mut families, mut histograms) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let (mut family, mut kind) = ("", "");
+        for line in page.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                (family, kind) = rest.split_once(' ').unwrap();
+                assert!(families.insert(family), "{family} comes twice");
+            }
+            if line.starts_with('#') {
+                continue;
+            }
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let value: f64 = value.parse().unwrap();
+            assert!(series.insert(name.to_owned(), value).is_none(), "{name} comes twice");
+            let (metric, labels) = name.split_once('{').unwrap_or((name, "}"));
+            let end = metric.strip_prefix(family).unwrap_or_else(|| panic!("{line} in family {family}"));
+            if kind != "histogram" {
+                assert_eq!(end, "", "{line}");
+                continue;
+            }
+            let (labels, bound) = match labels.split_once(",le=\"") {
+                Some((labels, bound)) => (labels, bound.trim_end_matches("\"}")),
+                None => (labels.trim_end_matches('}'), ""),
+            };
+            let parts: &mut Vec<(String, String, f64)> = histograms.entry((family, labels)).or_default();
+            parts.push((end.to_owned(), bound.to_owned(), value));
+        }
+        for (which, parts) in histograms {
+            let mut before = (f64::NEG_INFINITY, 0.0);
+            let buckets = parts.iter().filter(|(end, ..)| end == "_bucket");
+            for (_, bound, count) in buckets {
+                let bound = bound.replace("+Inf", "inf").parse::<f64>().unwrap();
+                assert!(bound > before.0 && *count >= before.1, "{which:?} at {bound}: {count} after {before:?}");
+                before = (bound, *count);
+            }
+            assert_eq!(before.0, f64::INFINITY, "{which:?} has no last bucket");
+            let of = |wanted: &str| -> Vec<f64> {
+                parts.iter().filter(|(end, ..)| end == wanted).map(|(.., value)| *value).collect()
+            };
+            assert_eq!(of("_count"), [before.1], "{which:?}");
+            assert_eq!(of("_sum").len(), 1, "{which:?}");
+        }
+        series
+    }
+
+    #[test]
+    fn both_histograms_and_the_machine_are_there_and_prometheus_takes_the_page() {
+        let board = Board::new("finish");
+        board.decoder("mat", |_| {});
+        board.decoder("a \"spare\", mat", |_| {});
+        board.upload("DEVICE", |_| {});
+        let received = Instant::now();
+        let kept = |first, last, reads, received| KeptReads { entries: (Seq(first), Seq(last)), reads, received };
+        let groups = [kept(1, 3, 3, received), kept(4, 5, 0, received), kept(6, 6, 1, received)];
+        board.kept("mat", received + Duration::from_millis(3), groups.into_iter());
+        board.arrived("DEVICE", [1, 2, 6].map(Seq).into_iter());
+        board.arrived("ANOTHER", [Seq(3)].into_iter());
+        let battery = BatteryStatus { name: "BAT0".to_owned(), percent: Some(64), state: Some(ChargeState::Full) };
+        let machine = MachineStatus { uptime_s: 9, temperature_c: Some(-5), ..MachineStatus::default() };
+        board.machine(MachineStatus { batteries: vec![battery], mains_online: Some(true), ..machine });
+        let page = text(&board.snapshot());
+        let series = parse(&page);
+        let value = |name: &str| *series.get(name).unwrap_or_else(|| panic!("no {name} in {page}"));
+        assert_eq!(value("passbridge_read_to_kept_seconds_bucket{decoder=\"mat\",le=\"0.002\"}"), 0.0);
+        assert_eq!(value("passbridge_read_to_kept_seconds_bucket{decoder=\"mat\",le=\"0.005\"}"), 4.0);
+        assert_eq!(value("passbridge_read_to_kept_seconds_bucket{decoder=\"mat\",le=\"+Inf\"}"), 4.0);
+        assert_eq!(value("passbridge_read_to_kept_seconds_sum{decoder=\"mat\"}"), 0.012);
+        assert_eq!(value("passbridge_read_to_kept_seconds_count{decoder=\"a \\\"spare\\\", mat\"}"), 0.0);
+        assert_eq!(value("passbridge_read_to_cloud_seconds_count{device=\"DEVICE\"}"), 3.0);
+        assert_eq!(value("passbridge_machine_temperature_celsius"), -5.0);
+        assert_eq!(value("passbridge_machine_battery_ratio{battery=\"BAT0\"}"), 0.64);
+        assert_eq!(value("passbridge_machine_battery_discharging{battery=\"BAT0\"}"), 0.0);
+        assert_eq!(value("passbridge_machine_mains_online"), 1.0);
+        let figures = board.snapshot().latency;
+        assert_eq!(figures.kept.map(|kept| (kept.reads, kept.worst)), Some((4, Duration::from_millis(3))));
+        assert_eq!(figures.cloud.map(|cloud| cloud.reads), Some(3));
+    }
 
     #[test]
     fn labels_are_escaped_and_every_sample_follows_the_type_of_its_family() {
@@ -231,14 +372,7 @@ mod tests {
         assert!(page.contains("\npassbridge_decoder_clock_offset_seconds{decoder=\"mat\"} -1.5\n"));
         assert!(page.contains("\npassbridge_upload_sent_total{device=\"DEVICE\"} 3\n"));
         assert!(page.contains("\npassbridge_ready 0\n"));
-        let mut family = "";
-        for line in page.lines() {
-            match line.strip_prefix("# TYPE ") {
-                Some(rest) => family = rest.split(' ').next().unwrap(),
-                None if line.starts_with('#') => {}
-                None => assert_eq!(line.split(['{', ' ']).next().unwrap(), family, "{line}"),
-            }
-        }
+        parse(&page);
         assert!(page.ends_with('\n'));
     }
 }

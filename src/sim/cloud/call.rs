@@ -14,11 +14,15 @@ use axum::routing::MethodRouter;
 use futures_util::{StreamExt, stream};
 
 use super::answers::{self, About, Reply};
-use super::config::{Forbidden, Need, SimCloudConfig};
+use super::config::{Forbidden, Need};
 use super::faults::{Answer, Apply, CloudFault, On};
+use super::requests::Pages;
 use super::state::{Inner, State};
 use super::store::{Device, ListPage};
 use super::wire::Cut;
+
+/// Most entries on a page of devices or sessions, and the number of them if the client names none.
+const LIST_LIMIT: usize = 5000;
 
 /// One call of the API.
 pub(super) struct ApiCall {
@@ -75,18 +79,13 @@ impl Call {
         let fault = self.meet().await;
         let reply = {
             let mut state = self.inner.lock();
-            match self.company(&state.config) {
-                _ if matches!(fault.apply, Apply::Nothing | Apply::Later(_)) => Reply::refusal(500, "not applied"),
-                Err(reply) => {
-                    if self.api.need == Need::Unbind {
-                        state.violation(format!("{} with a key that may not unbind", self.what));
-                    }
-                    reply
+            if matches!(fault.apply, Apply::Nothing | Apply::Later(_)) {
+                Reply::refusal(500, "not applied")
+            } else {
+                match self.admit(&mut state) {
+                    Err(reply) => reply,
+                    Ok(company) => work(&mut state, company),
                 }
-                Ok(company) => match &self.stray {
-                    Some(name) => malformed(&mut state, self.api, &format!("unknown parameter `{name}`")),
-                    None => work(&mut state, company),
-                },
             }
         };
         self.inner.changed();
@@ -108,17 +107,24 @@ impl Call {
         fault
     }
 
-    /// Returns the company of the key, or the refusal of a key without the right.
-    pub(super) fn company(&self, config: &SimCloudConfig) -> Result<usize, Reply> {
-        let known = self.key.as_deref().and_then(|key| config.access(key));
-        if let Some((company, _)) = known.filter(|(_, access)| access.allows(self.api.need)) {
-            return Ok(company);
+    /// Returns the company of the key. `Err`: the refusal of a key without the right, or of
+    /// a parameter that the call does not have.
+    pub(super) fn admit(&self, state: &mut State) -> Result<usize, Reply> {
+        let known = self.key.as_deref().and_then(|key| state.config.access(key));
+        let Some((company, _)) = known.filter(|(_, access)| access.allows(self.api.need)) else {
+            if self.api.need == Need::Unbind {
+                state.violation(format!("{} with a key that may not unbind", self.what));
+            }
+            return Err(match state.config.forbidden {
+                Forbidden::Message => Reply::Gateway { status: 403, message: "Forbidden" },
+                Forbidden::Description => Reply::refusal(403, "Access type not allowed"),
+                Forbidden::Unauthorized => Reply::Gateway { status: 401, message: "Unauthorized" },
+            });
+        };
+        match &self.stray {
+            Some(name) => Err(malformed(state, self.api, &format!("unknown parameter `{name}`"))),
+            None => Ok(company),
         }
-        Err(match config.forbidden {
-            Forbidden::Message => Reply::Gateway { status: 403, message: "Forbidden" },
-            Forbidden::Description => Reply::refusal(403, "Access type not allowed"),
-            Forbidden::Unauthorized => Reply::Gateway { status: 401, message: "Unauthorized" },
-        })
     }
 
     pub(super) async fn finish(self, reply: Reply, answer: &Answer) -> Response {
@@ -170,6 +176,12 @@ pub(super) fn device_of_own(state: &State, company: usize, token: &str) -> Optio
 pub(super) fn page(number: Option<usize>, size: usize) -> Option<ListPage> {
     let number = number.unwrap_or(1);
     (number >= 1).then_some(ListPage { number, size })
+}
+
+/// The page of devices or sessions that is asked for, if there can be one.
+pub(super) fn list_page(pages: &Pages) -> Option<ListPage> {
+    let limit = pages.limit.unwrap_or(LIST_LIMIT);
+    page(pages.page, limit).filter(|_| (1..=LIST_LIMIT).contains(&limit))
 }
 
 /// Notes that a request is not as documented, and refuses it.

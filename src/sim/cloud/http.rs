@@ -24,9 +24,6 @@ use super::wire::{Cut, Entrance};
 /// Longest request body that is read. For a longer one, axum answers 413.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// Most entries on a page of devices or sessions, and the number of them if the client names none.
-const LIST_LIMIT: usize = 5000;
-
 /// Every call that the fake answers, in the order of docs/reference/simulated-cloud.md. Any other one
 /// is answered 404 and noted.
 pub(super) static CALLS: &[ApiCall] = &[

@@ -22,10 +22,10 @@ pub(super) use session::{MAX_LAG, Row};
 use session::{NO_TEXT, Odd, SimSession};
 
 /// Most passings in all sessions. An insert beyond that is answered with 507.
-pub(super) const MAX_PASSINGS: usize = 8_000_000;
+pub(crate) const MAX_PASSINGS: usize = 8_000_000;
 
 /// Most sessions. One more is answered with 507.
-pub(super) const MAX_SESSIONS: usize = 10_000;
+pub(crate) const MAX_SESSIONS: usize = 10_000;
 
 /// Most devices that the fake binds. One more is answered with 507.
 pub(super) const MAX_DEVICES: usize = 10_000;
@@ -232,6 +232,10 @@ impl Store {
         self.devices.iter().filter(move |device| device.company == company)
     }
 
+    pub(super) fn all_devices(&self) -> &[Device] {
+        &self.devices
+    }
+
     pub(super) fn device(&self, id: &str) -> Option<&Device> {
         self.devices.iter().find(|device| &*device.id == id)
     }
@@ -261,10 +265,9 @@ impl Store {
 
     fn open_as(&mut self, device: &str, alias: Option<&str>, token: Arc<str>, created_ms: i64) -> Arc<str> {
         let places = self.of_device.entry(device.into()).or_default();
-        for place in &*places {
-            if let Some(session) = self.sessions.get_mut(place).filter(|session| session.active) {
-                session.close();
-            }
+        // An older session was closed when this one was opened.
+        if let Some(session) = places.last().and_then(|last| self.sessions.get_mut(last)) {
+            session.close();
         }
         places.push(self.next_place);
         self.tokens.insert(Arc::clone(&token), self.next_place);
@@ -384,8 +387,8 @@ impl Store {
                 (self.of(device).find(|(of_device, _)| of_device == place)?.0, last)
             }
             None => {
-                let active = self.of(device).rev().find(|(_, session)| session.active);
-                (active.or_else(|| self.of(device).next_back())?.0, None)
+                // Only the newest session can be active.
+                (self.of(device).next_back()?.0, None)
             }
         };
         let mut found = None;

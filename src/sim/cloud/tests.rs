@@ -2,6 +2,7 @@
 
 mod companies;
 mod continuing;
+mod documented;
 mod habits;
 
 use std::time::Duration;
@@ -513,11 +514,13 @@ async fn passings_of_somebody_else_are_held_like_any_other() {
     assert!(!rig.cloud.wait_for(4, Duration::from_millis(1)).await);
     assert_eq!(rig.cloud.violations(), [""; 0]);
 }
+
 #[tokio::test]
 async fn the_command_says_where_it_listens_and_what_happens() {
     let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let serving = serve_forever(address, SimCloudConfig::default(), Some("START-5K"), None, move |line| {
+    let start = StartWith { alias: "START-5K".to_owned(), sessions: 1, passings: 0, active: true };
+    let serving = serve_forever(address, SimCloudConfig::default(), &start, None, move |line| {
         let _ = say.send(line);
     });
     let listening = async {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use passbridge::testing::journal::log::segments;
 use passbridge::testing::journal::log_dir;
-use passbridge::testing::sim::cloud::{DEVICE, Dedup, Generation, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::cloud::{Access, DEVICE, Dedup, Generation, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use passbridge::testing::status::LinkState;
 use tokio::task::{JoinSet, block_in_place};
@@ -177,12 +177,14 @@ impl<'a> Trial<'a> {
         rig.disk.platter().tears_all = tears;
         // A fast disk, or a card. While a card flushes, lines come for a large group.
         rig.disk.flush_takes(if tears { CARD } else { Duration::from_micros(rng.u64(0..4000)) });
-        let config = match rng.bool() {
-            true => SimCloudConfig { dedup: Dedup::None, generation: Generation::Legacy, ..SimCloudConfig::default() },
-            false => {
-                SimCloudConfig { dedup: Dedup::Number, generation: Generation::OpenApi, ..SimCloudConfig::default() }
-            }
+        let (dedup, generation) = match rng.bool() {
+            true => (Dedup::None, Generation::Legacy),
+            false => (Dedup::Number, Generation::OpenApi),
         };
+        // A box that an earlier trial left behind may find this cloud at the port of its own one.
+        let key = format!("ror-{:08x}{:012x}", std::process::id(), plan.seed & 0xffff_ffff_ffff);
+        let keys = vec![(key.clone(), Access::ReadWrite)];
+        let config = SimCloudConfig { dedup, generation, keys, ..SimCloudConfig::default() };
         let cloud = SimCloud::start(config).await.unwrap();
         if rng.bool() {
             trouble(&cloud, plan.seed);
@@ -198,6 +200,7 @@ impl<'a> Trial<'a> {
         let keep = if rng.u32(0..4) > 0 { PRUNE } else { "" };
         let data = rig.mountpoint().join("data");
         let site = Site::at(tempfile::tempdir().unwrap(), data, Some(cloud.url()), &mats, &[UPLOAD, keep].concat());
+        site.set_key(&key);
         let outcome = Outcome { trials: 1, ..Outcome::default() };
         let mut trial =
             Self { rig, plan, rng, cloud, sims, site, shown: Shown::default(), sessions: 0, online: true, outcome };

@@ -15,7 +15,7 @@ use crate::decoders::{Frame, Framed};
 use crate::journal::driven::{Durable, entries, segments};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::{Batch, DeviceState, Found, Kept, Pending, UploadEvent, UploadItem};
-use crate::model::chip::{ChipRead, Stamp};
+use crate::model::chip::{ChipRead, Seq, Stamp};
 use crate::model::correction::Corrections;
 use crate::status::{Problem, ReadCounts};
 
@@ -421,10 +421,15 @@ impl Ledger {
         }
     }
 
-    /// The uplink is told that a batch was written with its reads.
-    pub(super) fn told(&mut self, dir: &Path, batch: &Batch) {
+    /// The uplink is told that a batch was written with its reads. Those up to `before` were there
+    /// when the uplink made the offer: they waited.
+    pub(super) fn told(&mut self, dir: &Path, batch: &Batch, before: Seq, cloud: &Cloud) {
         self.refresh(dir);
         self.count("batches written with their reads", 1);
+        let waited = batch.items.first().is_some_and(|item| item.seq <= before);
+        self.count("batches of reads that waited, written with the next", usize::from(waited));
+        let there = batch.items.iter().find(|item| !self.forgetful && held(cloud, None, item) > 0).cloned();
+        self.must(there.is_none(), 4, || format!("the cloud holds {there:?}, and it is numbered anew"));
         let before = self.open.insert(batch.device.clone(), by_number(&batch.items)).unwrap_or_default();
         self.must(before.is_empty(), 3, || format!("{batch:?} is formed while {before:?} is in flight"));
     }

@@ -16,6 +16,7 @@ pub(super) struct Setup {
     pub(super) segment_bytes: u64,
     pub(super) keep_bytes: u64,
     pub(super) batch_max: usize,
+    pub(super) linger: Duration,
     pub(super) mode: SessionMode,
     pub(super) dedup: bool,
     pub(super) counts: (bool, bool),
@@ -67,6 +68,14 @@ pub(super) enum Op {
     Keep {
         decoder: usize,
         sent: Vec<Sent>,
+    },
+    /// Reads come one by one. Each is written, and then the uplink of its device makes this many
+    /// steps. With `follow`, a checkpoint follows each time.
+    Stream {
+        decoder: usize,
+        sent: Vec<Sent>,
+        steps: u32,
+        follow: bool,
     },
     /// The writer runs once.
     Write,

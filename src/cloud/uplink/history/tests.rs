@@ -19,8 +19,9 @@ const HISTORIES: u32 = 200;
 const SEED: u64 = 1;
 
 /// Events that must happen in this many histories.
-const TROUBLE: [&str; 18] = [
+const TROUBLE: [&str; 19] = [
     "POSTs",
+    "batches of reads that waited, written with the next",
     "batches written with their reads",
     "corrections",
     "corrections taken back before they went up",
@@ -55,17 +56,19 @@ fn setups() -> impl Strategy<Value = Setup> {
     // With a POST that is applied 6 s late, a lag of at most 8 s is still within the time that the
     // uplink waits.
     let lag = prop_oneof![2 => Just(Duration::ZERO), 1 => (1u64..=8).prop_map(Duration::from_secs)];
-    let cloud = (page, lag, proptest::bool::weighted(0.2));
+    let linger = prop_oneof![2 => Just(Duration::ZERO), 1 => Just(Duration::from_millis(200))];
+    let cloud = (page, lag, linger, proptest::bool::weighted(0.2));
     (devices, dead_time, segment_bytes, keep_bytes, batch_max, mode, any::<(bool, bool, bool)>(), cloud, any::<u64>())
         .prop_map(
             |(devices, dead_time, segment_bytes, keep_bytes, batch_max, mode, (dedup, one, both), cloud, seed)| {
-                let (page, lag, writer) = cloud;
+                let (page, lag, linger, writer) = cloud;
                 Setup {
                     devices,
                     dead_time,
                     segment_bytes,
                     keep_bytes,
                     batch_max,
+                    linger,
                     mode,
                     dedup,
                     counts: (one, one && both),
@@ -135,6 +138,8 @@ fn ops() -> impl Strategy<Value = Op> {
     ];
     prop_oneof![
         16 => (0usize..3, vec(sent(), 1..6)).prop_map(|(decoder, sent)| Op::Keep { decoder, sent }),
+        6 => (0usize..3, vec(sent(), 2..9), 1u32..20, proptest::bool::weighted(0.2))
+            .prop_map(|(decoder, sent, steps, follow)| Op::Stream { decoder, sent, steps, follow }),
         8 => Just(Op::Write),
         6 => any::<(bool, bool)>().prop_map(|(prune, copy)| Op::Follow { prune, copy }),
         16 => (device.clone(), 1u32..40).prop_map(|(device, steps)| Op::Upload { device, steps }),
@@ -153,7 +158,13 @@ fn ops() -> impl Strategy<Value = Op> {
 }
 
 fn histories() -> impl Strategy<Value = History> {
-    (setups(), vec(ops(), 5..70)).prop_map(|(setup, ops)| History { setup, ops })
+    // In every second history there is a session from the start.
+    (setups(), any::<bool>(), vec(ops(), 5..70)).prop_map(|(setup, open, mut ops)| {
+        if open {
+            ops.insert(0, Op::Session { device: 0, open });
+        }
+        History { setup, ops }
+    })
 }
 
 fn play_many(count: u64, seed: u64, play: impl Fn(&History) -> Result<(), String>) {
@@ -221,6 +232,7 @@ fn a_post_before_the_group_of_its_batch_is_durable_breaks_the_first_invariant() 
         segment_bytes: 1 << 30,
         keep_bytes: 1 << 30,
         batch_max: 100,
+        linger: Duration::ZERO,
         mode: SessionMode::Active,
         dedup: true,
         counts: (true, true),

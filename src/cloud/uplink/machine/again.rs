@@ -36,7 +36,11 @@ impl Machine {
         }
         let joined = self.session.joined.as_ref().is_some_and(|joined| *joined.token == *token && joined.checked);
         let busy = self.batch.work.is_some() || self.batch.question.is_some() || !self.records.is_empty();
-        if joined && !busy && !self.session.resolve && !self.has_order() { ResendPermit::Now } else { ResendPermit::Later }
+        if joined && !busy && !self.session.resolve && !self.has_order() {
+            ResendPermit::Now
+        } else {
+            ResendPermit::Later
+        }
     }
 
     /// Passings that are sent again are not settled yet.

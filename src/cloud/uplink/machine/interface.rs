@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::order::Wanted;
+use super::wanted::Wanted;
 use crate::cloud::rufus::{CallError, Inserted, Page, Scope, Session};
 use crate::journal::{Batch, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
@@ -19,8 +19,8 @@ pub(crate) enum Action {
         until: Duration,
         /// A change of the journal ends the wait.
         reads: bool,
-        /// The batch of a read that arrives during the wait may be written together with the read:
-        /// [`Input::Numbered`].
+        /// The batch of what waits, and of a read that arrives during the wait, may be written
+        /// together with the read: [`Input::Numbered`].
         offer: Option<OfferTerms>,
     },
     /// Ask for the active session: [`Input::Active`].

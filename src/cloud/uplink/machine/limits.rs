@@ -26,6 +26,10 @@ pub(in crate::cloud::uplink) const POLL_JITTER: f64 = 0.2;
 pub(in crate::cloud::uplink) const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Least time between two looks into the journal while reads arrive one by one.
 pub(in crate::cloud::uplink) const LOOK_GAP: Duration = Duration::from_millis(20);
+/// A batch of reads that waited is written together with the next read, if one comes within this
+/// time (or within `min_interval`, if that is shorter). A group of its own would cost the card as
+/// much as a read. At ten reads a second or more, there is always a next read.
+pub(in crate::cloud::uplink) const COMPANY: Duration = Duration::from_millis(100);
 /// Most passings in a batch. It limits what must be settled after a cut, and what one inquiry must
 /// hold.
 pub(in crate::cloud::uplink) const BATCH_LIMIT: usize = 500;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::limits::{BATCH_LIMIT, RETRY_FIRST, SESSIONS_MAX, WATCH_EVERY, scaled};
+use super::limits::{BATCH_LIMIT, COMPANY, RETRY_FIRST, SESSIONS_MAX, WATCH_EVERY, scaled};
 use super::suspect::Suspects;
 use super::watch::Watch;
 use crate::cloud::rufus::Session;
@@ -256,6 +256,11 @@ impl Timers {
     /// Returns when the next POST may follow the last one.
     pub(super) fn rested(&self, upload: &UploadConfig) -> Duration {
         self.last_post.map_or(Duration::ZERO, |at| at + upload.min_interval)
+    }
+
+    /// Returns until when a batch that is due may wait for a read that it can be written with.
+    pub(super) fn company(&self, upload: &UploadConfig) -> Duration {
+        self.last_post.map_or(Duration::ZERO, |_| self.rested(upload) + upload.min_interval.min(COMPANY))
     }
 
     /// Records that the look at `now` found a batch that is not due yet.

@@ -7,9 +7,8 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::LIST_LIMIT;
 use crate::sim::cloud::answers::{self, About, Reply};
-use crate::sim::cloud::call::{Call, malformed, no_device, own_device, page};
+use crate::sim::cloud::call::{Call, list_page, malformed, no_device, own_device};
 use crate::sim::cloud::config::{BindType, Rebind};
 use crate::sim::cloud::pages::Shown;
 use crate::sim::cloud::requests::{self, Pages};
@@ -53,10 +52,7 @@ pub(super) async fn list(call: Call, query: Result<Query<Pages>, QueryRejection>
     let api = call.api;
     call.answer(|state, company| {
         let Ok(Query(pages)) = query else { return malformed(state, api, "query") };
-        let limit = pages.limit.unwrap_or(LIST_LIMIT);
-        let Some(page) = page(pages.page, limit).filter(|_| (1..=LIST_LIMIT).contains(&limit)) else {
-            return malformed(state, api, "page or limit");
-        };
+        let Some(page) = list_page(&pages) else { return malformed(state, api, "page or limit") };
         let (config, store) = (&state.config, &state.store);
         let all: Vec<&Device> = store.devices(company).collect();
         let range = page.range(all.len());

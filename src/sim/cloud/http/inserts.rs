@@ -27,7 +27,13 @@ pub(in crate::sim::cloud) async fn insert(call: Call, body: Bytes) -> Response {
         Ok(request) => request,
         Err(error) => {
             let fault = call.meet().await;
-            let reply = malformed(&mut call.inner.lock(), call.api, &error);
+            let reply = {
+                let mut state = call.inner.lock();
+                match call.admit(&mut state) {
+                    Err(reply) => reply,
+                    Ok(_) => malformed(&mut state, call.api, &error),
+                }
+            };
             return call.finish(reply, &fault.answer).await;
         }
     };
@@ -37,17 +43,22 @@ pub(in crate::sim::cloud) async fn insert(call: Call, body: Bytes) -> Response {
         let mut guard = call.inner.lock();
         let state = &mut *guard;
         let token = &*request.token_session.0;
-        let reply = match call.company(&state.config) {
-            Ok(_) if matches!(fault.apply, Apply::Later(_)) => not_applied(&request),
-            _ if fault.apply == Apply::Nothing => not_applied(&request),
-            Err(reply) => reply,
-            // The session of another company is as unknown as one that does not exist.
-            Ok(company) if device_of_own(state, company, token).is_none() => answers::closed(&state.config, token),
-            Ok(_) => apply_insert(state, &request, fault.apply, false),
+        let reply = if fault.apply == Apply::Nothing {
+            not_applied(&request)
+        } else {
+            match (call.admit(state), fault.apply) {
+                (Err(reply), _) => reply,
+                // The session of another company is as unknown as one that does not exist.
+                (Ok(company), _) if device_of_own(state, company, token).is_none() => {
+                    answers::closed(&state.config, token)
+                }
+                (Ok(_), Apply::Later(wait)) => {
+                    tokio::spawn(later(Arc::clone(&call.inner), body.clone(), wait));
+                    not_applied(&request)
+                }
+                (Ok(_), apply) => apply_insert(state, &request, apply, false),
+            }
         };
-        if let Apply::Later(wait) = fault.apply {
-            tokio::spawn(later(Arc::clone(&call.inner), body.clone(), wait));
-        }
         if fault.closes {
             state.store.close(&request.token_session.0);
         }

@@ -6,9 +6,8 @@ use axum::extract::{Path, Query};
 use axum::response::Response;
 use serde_json::json;
 
-use super::LIST_LIMIT;
 use crate::sim::cloud::answers::{self, Reply};
-use crate::sim::cloud::call::{Call, device_of_own, malformed, no_device, no_session_at_all, own_device, page};
+use crate::sim::cloud::call::{Call, device_of_own, list_page, malformed, no_device, no_session_at_all, own_device};
 use crate::sim::cloud::habits::{Stale, ago};
 use crate::sim::cloud::requests::{OpenSession, Pages};
 use crate::sim::cloud::state::State;
@@ -52,10 +51,7 @@ pub(super) async fn list(
     let api = call.api;
     call.answer(|state, company| {
         let Ok(Query(pages)) = query else { return malformed(state, api, "query") };
-        let limit = pages.limit.unwrap_or(LIST_LIMIT);
-        let Some(page) = page(pages.page, limit).filter(|_| (1..=LIST_LIMIT).contains(&limit)) else {
-            return malformed(state, api, "page or limit");
-        };
+        let Some(page) = list_page(&pages) else { return malformed(state, api, "page or limit") };
         if own_device(state, company, &device).is_none() {
             return no_device(device);
         }

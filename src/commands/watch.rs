@@ -1,0 +1,239 @@
+//! `passbridge watch`: the passings of a device as the cloud gets them.
+//!
+//! Must hold:
+//! * **Said as it is known.** The time from the read to the cloud is told from the moment at which
+//!   this box received the read, if it did, by the clock of this box. Otherwise it is told from the
+//!   stamp of the passing, by two clocks, and marked. It includes the time until the next look
+//!   at the cloud.
+//! * **It goes on.** A cloud that does not answer is asked again, more and more rarely. Only a refusal
+//!   that another try does not change ends the command, and a first question without an answer.
+
+mod delays;
+mod write;
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use crate::cloud::list::ListError;
+use crate::cloud::list::follow::{Follower, News};
+use crate::cloud::rufus::{CallError, Client, FullPassing};
+use crate::commands::account::{Account, Progress, failure};
+use crate::commands::args::{self, Paths, TimesIn};
+use crate::commands::passings::joined::Joined;
+use crate::config;
+use crate::config::failure::Failure;
+use crate::daemon::logging;
+use crate::model::retry::Retry;
+use delays::Delays;
+use write::{Arrival, Screen};
+
+/// The active session is asked for once in so many quiet polls, in case the cloud does not go to a
+/// newer one by itself.
+const LOOK_EVERY: u32 = 5;
+/// Longest wait between two tries while the cloud does not answer.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// How often the times of the last minute are told.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// `watch`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    place: Paths,
+    /// The device, by its id or the end of it; without it the one of the configuration.
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+    /// Begin with the passings of the active session with stamps from this time on; without it, begin
+    /// now.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Time between two looks at the cloud. Each time that is shown includes it.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = interval)]
+    interval: Duration,
+    /// End after so many passings.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End after this time.
+    #[arg(long = "for", value_name = "TIME", value_parser = config::time)]
+    time: Option<Duration>,
+    #[command(flatten)]
+    times: TimesIn,
+    /// A JSON object per passing, per session and for the summary, times in UTC.
+    #[arg(long)]
+    json: bool,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    config::duration(text, &(Duration::from_millis(100)..=Duration::from_secs(3600)))
+}
+
+/// Runs the command. Ctrl-C ends it with exit code 0.
+///
+/// # Errors
+/// Usage (64): there is no such device. Unavailable (69): the first question has no answer.
+/// Permission (77): the key.
+pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
+    let from = args.from.as_ref().map(|text| {
+        let read = args::moment(text, &args.times.zone(), Timestamp::now());
+        read.map_err(|must| Failure::usage(format!("--from {text}: must be {must}")))
+    });
+    let from = from.transpose()?;
+    let account = Account::load(&args.place)?;
+    let device = account.any_device(args.device.as_deref()).await?;
+    let end = args.time.map(|time| Instant::now() + time);
+    let data_dir = &account.config.data_dir;
+    let joined = match from {
+        Some(_) => Joined::all(data_dir, &device),
+        None => Joined::from_now_on(data_dir, &device),
+    };
+    let screen = Screen::new(args.json, args.times.shown(), args.interval);
+    let mut watching = Watching { joined, screen, delays: Delays::default(), token: None, seen: 0, count: args.count };
+    let followed = tokio::select! {
+        followed = watching.follow(&args, &account.client, &device, from, end) => followed,
+        stopped = stopped() => stopped,
+    };
+    followed?;
+    watching.screen.summary(watching.seen, watching.delays.all())?;
+    if let Some(trouble) = watching.joined.trouble() {
+        return Err(trouble);
+    }
+    Ok(())
+}
+
+/// Waits until somebody ends the command.
+async fn stopped() -> Result<(), Failure> {
+    let caught = |kind| signal(kind).map_err(|error| Failure::io(format!("signals cannot be caught: {error}")));
+    let (mut interrupt, mut terminate) = (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+struct Watching {
+    joined: Joined,
+    screen: Screen,
+    delays: Delays,
+    /// Session of the passings that follow.
+    token: Option<Box<str>>,
+    seen: u64,
+    /// Passings after which the command ends.
+    count: Option<u64>,
+}
+
+impl Watching {
+    /// Shows what comes, until `end` or until enough was seen.
+    async fn follow(
+        &mut self,
+        args: &WatchArgs,
+        client: &Client,
+        device: &str,
+        from: Option<Timestamp>,
+        end: Option<Instant>,
+    ) -> Result<(), Failure> {
+        let begun = Follower::begin(client, device, from.map(Timestamp::as_millisecond), args.interval * LOOK_EVERY);
+        let begun = Progress::new("asking the cloud for the active session").over(begun).await;
+        let (mut follower, news) = begun.map_err(refused)?;
+        self.show(news).await?;
+        let mut retry = Retry::new(args.interval, RETRY_MAX.max(args.interval));
+        let mut rng = fastrand::Rng::new();
+        let mut silent = false;
+        let mut told = Instant::now();
+        while !self.is_enough() {
+            let polled = match end {
+                Some(end) => match tokio::time::timeout_at(end, follower.poll()).await {
+                    Ok(polled) => polled,
+                    Err(_) => return Ok(()),
+                },
+                None => follower.poll().await,
+            };
+            let wait = match polled {
+                Ok(news) => {
+                    if std::mem::take(&mut silent) {
+                        logging::say("passbridge: the cloud answers again");
+                    }
+                    retry.reset();
+                    self.show(news).await?;
+                    args.interval
+                }
+                Err(error) => {
+                    let asked = transient(&error).ok_or(error.clone()).map_err(refused)?;
+                    if !std::mem::replace(&mut silent, true) {
+                        logging::say(&format!("passbridge: {error}; it is asked again"));
+                    }
+                    retry.next(&mut rng, asked)
+                }
+            };
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                self.screen.minute(self.delays.last_minute())?;
+            }
+            let next = Instant::now() + wait;
+            if self.is_enough() || end.is_some_and(|end| end <= next) {
+                if let (Some(end), false) = (end, self.is_enough()) {
+                    tokio::time::sleep_until(end).await;
+                }
+                return Ok(());
+            }
+            tokio::time::sleep_until(next).await;
+        }
+        Ok(())
+    }
+
+    fn is_enough(&self) -> bool {
+        self.count.is_some_and(|count| self.seen >= count)
+    }
+
+    async fn show(&mut self, news: Vec<News>) -> Result<(), Failure> {
+        for news in news {
+            match news {
+                News::ByNumber(why) => logging::say(&format!("passbridge: {why}; it is asked by number instead")),
+                News::NoSession => self.screen.no_session()?,
+                News::Session { token, alias } => {
+                    self.screen.session(&token, alias.as_deref())?;
+                    self.token = Some(token);
+                }
+                News::Passings(rows) => self.passings(&rows).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn passings(&mut self, rows: &[FullPassing]) -> Result<(), Failure> {
+        let now = Timestamp::now();
+        let sides = self.joined.look(rows, self.token.as_deref()).await;
+        for (row, side) in rows.iter().zip(&sides) {
+            if self.is_enough() {
+                break;
+            }
+            self.seen += 1;
+            let arrival = Arrival::new(row, side, self.token.as_deref(), now);
+            if let Some(delay) = arrival.since_read() {
+                self.delays.add(delay);
+            }
+            self.screen.passing(&arrival)?;
+        }
+        self.screen.flush()
+    }
+}
+
+/// Whether another try may succeed, and how long the cloud asks to wait. `None`: it may not.
+fn transient(error: &ListError) -> Option<Option<Duration>> {
+    match error {
+        ListError::Cloud(
+            error @ (CallError::NotSent(_) | CallError::Unknown { .. } | CallError::Portal | CallError::TooMany { .. }),
+        ) => Some(error.retry_after()),
+        _ => None,
+    }
+}
+
+fn refused(error: ListError) -> Failure {
+    match error {
+        ListError::Cloud(error) => failure(error),
+        error => Failure::unavailable(error.to_string()),
+    }
+}

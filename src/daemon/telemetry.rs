@@ -1,0 +1,427 @@
+//! What the machine tells of itself: uptime, kernel, model, temperature, batteries. It is shown on the
+//! status and in the metrics, and sent nowhere.
+//!
+//! Must hold:
+//! * **A value that the kernel does not tell is unknown, and never an error.** A file that is
+//!   missing, empty, unreadable or full of nonsense gives no value. So does a file whose driver
+//!   hangs: each file is read by a thread of its own, which gets [`PATIENCE`], and a file is not
+//!   read again while its thread hangs.
+//! * **Nothing waits for it**: neither a read, nor the status, nor the stop of the box.
+//!
+//! The unit of systemd hides `/proc` except for processes, so everything is from `/sys` or a system
+//! call. Without `vcgencmd`, a Raspberry Pi does not tell whether it is throttled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use rustix::system::uname;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::failure::Failure;
+use crate::status::{BatteryStatus, Board, ChargeState, MachineStatus, ProblemCode};
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(10);
+/// How long one file may take.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Files that may hang at once. With more, nothing is read until one of them is back.
+const HANGING: usize = 4;
+/// Most bytes that are read of a file.
+const FILE_MAX: u64 = 256;
+/// Most entries of a folder that are looked at.
+const ENTRIES: usize = 64;
+
+/// A battery of this charge or less is low while it is discharged.
+const LOW_PERCENT: u8 = 20;
+/// It is low until its charge is this, or until it is discharged no more.
+const LOW_UNTIL_PERCENT: u8 = 25;
+/// A box is hot from this temperature on. A Raspberry Pi slows itself down from 80 °C on.
+const HOT_C: i32 = 80;
+/// It is hot until it is this cool.
+const HOT_UNTIL_C: i32 = 75;
+
+/// Where the kernel puts what it knows about the machine, below `/`.
+const MODELS: [&str; 2] = ["sys/firmware/devicetree/base/model", "sys/class/dmi/id/product_name"];
+const THERMAL: &str = "sys/class/thermal";
+const POWER: &str = "sys/class/power_supply";
+
+/// Looks at the machine now and every [`EVERY`], and shows it on the board.
+pub(super) async fn watch(board: Board, stop: CancellationToken) -> Result<(), Failure> {
+    let mut machine = Machine::new("/");
+    let mut alarms = Alarms::default();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let look = tokio::task::spawn_blocking(move || {
+            let status = machine.look();
+            (machine, status)
+        });
+        let Ok((back, status)) = look.await else { return Ok(()) }; // the daemon is stopping
+        machine = back;
+        alarms.tell(&status, &board);
+        board.machine(status);
+    }
+    Ok(())
+}
+
+/// The files of the machine.
+struct Machine {
+    root: PathBuf,
+    /// Files that hang, and the threads that hang with them.
+    hanging: BTreeMap<PathBuf, JoinHandle<()>>,
+}
+
+impl Machine {
+    fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), hanging: BTreeMap::new() }
+    }
+
+    /// Reads everything anew. It takes at most [`PATIENCE`] for each of [`HANGING`] files, and a
+    /// moment for the others.
+    fn look(&mut self) -> MachineStatus {
+        self.hanging.retain(|_, thread| !thread.is_finished());
+        let name = uname();
+        let mut status = MachineStatus {
+            uptime_s: clock_gettime(ClockId::Boottime).tv_sec.unsigned_abs(),
+            kernel: name.release().to_string_lossy().into_owned(),
+            architecture: name.machine().to_string_lossy().into_owned(),
+            model: MODELS.iter().find_map(|place| self.text(Path::new(place)).filter(|model| is_name(model))),
+            temperature_c: self.temperature(),
+            mains_online: None,
+            batteries: Vec::new(),
+        };
+        for supply in self.names(POWER) {
+            self.supply(&supply, &mut status);
+        }
+        status
+    }
+
+    /// The temperature of the hottest zone, in °C.
+    fn temperature(&mut self) -> Option<i32> {
+        let zones = self.names(THERMAL).into_iter().filter(|name| name.starts_with("thermal_zone"));
+        let zones: Vec<String> = zones.collect();
+        let degrees = zones.iter().filter_map(|zone| {
+            let millis: i32 = self.text(&Path::new(THERMAL).join(zone).join("temp"))?.parse().ok()?;
+            // A sensor that is off shows 0 K, or the largest number.
+            (-40_000..=150_000).contains(&millis).then(|| (f64::from(millis) / 1e3).round() as i32)
+        });
+        degrees.max()
+    }
+
+    fn supply(&mut self, name: &str, status: &mut MachineStatus) {
+        let folder = Path::new(POWER).join(name);
+        let mut value = |file: &str| self.text(&folder.join(file));
+        match value("type").as_deref() {
+            // The battery of a mouse is none of the box.
+            Some("Battery" | "UPS") if value("scope").as_deref() != Some("Device") => {
+                let state = value("status").and_then(|word| match &*word {
+                    "Charging" => Some(ChargeState::Charging),
+                    "Discharging" => Some(ChargeState::Discharging),
+                    "Not charging" => Some(ChargeState::NotCharging),
+                    "Full" => Some(ChargeState::Full),
+                    _ => None,
+                });
+                let percent =
+                    value("capacity").and_then(|number| number.parse().ok()).filter(|percent| *percent <= 100);
+                status.batteries.push(BatteryStatus { name: name.to_owned(), percent, state });
+            }
+            Some(kind) if kind == "Mains" || kind.starts_with("USB") => {
+                let online = match value("online").as_deref() {
+                    Some("0") => Some(false),
+                    Some("1" | "2") => Some(true), // 2: with a fixed voltage
+                    _ => None,
+                };
+                status.mains_online = status.mains_online.max(online); // one that gives power is enough
+            }
+            _ => {}
+        }
+    }
+
+    /// The names in a folder, in order.
+    fn names(&mut self, folder: &str) -> Vec<String> {
+        let folder = self.root.join(folder);
+        let listed = self.in_time(folder.clone(), move || {
+            let entries = std::fs::read_dir(folder).ok()?.take(ENTRIES);
+            Some(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+        });
+        let mut names: Vec<String> = listed.unwrap_or_default();
+        names.sort();
+        names
+    }
+
+    /// The first line of a file, without white space at its ends. `None`: there is none.
+    fn text(&mut self, file: &Path) -> Option<String> {
+        let path = self.root.join(file);
+        let bytes = self.in_time(path.clone(), move || {
+            let mut bytes = Vec::new();
+            File::open(path).ok()?.take(FILE_MAX).read_to_end(&mut bytes).ok()?;
+            Some(bytes)
+        })?;
+        // The device tree ends its texts with a zero byte.
+        let line = bytes.split(|byte| matches!(byte, 0 | b'\n')).next()?;
+        let line = std::str::from_utf8(line).ok()?.trim();
+        (!line.is_empty()).then(|| line.to_owned())
+    }
+
+    /// Runs `read` in a thread of its own, and waits [`PATIENCE`] for it.
+    fn in_time<T: Send + 'static>(
+        &mut self,
+        path: PathBuf,
+        read: impl FnOnce() -> Option<T> + Send + 'static,
+    ) -> Option<T> {
+        if self.hanging.len() >= HANGING || self.hanging.contains_key(&path) {
+            return None;
+        }
+        let (answer, answered) = sync_channel(1);
+        let reading = move || drop(answer.send(read())); // the one who asked may have gone
+        let thread = Builder::new().name("machine".to_owned()).spawn(reading).ok()?;
+        if let Ok(value) = answered.recv_timeout(PATIENCE) {
+            return value;
+        }
+        tracing::debug!(path = %path.display(), "this file does not answer");
+        self.hanging.insert(path, thread);
+        None
+    }
+}
+
+/// Whether a text can be shown as a name.
+fn is_name(text: &str) -> bool {
+    text.chars().all(|c| !c.is_control())
+}
+
+/// Which alarms are shown. A value at the limit must not raise and clear a problem again and again.
+#[derive(Default)]
+struct Alarms {
+    hot: bool,
+    low: BTreeSet<String>,
+}
+
+impl Alarms {
+    /// Raises and clears the problems of the machine. A value that is unknown changes nothing; a
+    /// battery that is gone is not low.
+    fn tell(&mut self, machine: &MachineStatus, board: &Board) {
+        match machine.temperature_c {
+            Some(degrees) if degrees >= HOT_C || (self.hot && degrees > HOT_UNTIL_C) => {
+                self.hot = true;
+                let message = format!(
+                    "this box is hot ({degrees} °C): put it into the shade and let air reach it. It becomes slower, and may \
+                     switch itself off"
+                );
+                board.raise(ProblemCode::BoxHot, "", message);
+            }
+            Some(_) if self.hot => {
+                self.hot = false;
+                board.clear(ProblemCode::BoxHot, "");
+            }
+            _ => {}
+        }
+        let mut low = BTreeSet::new();
+        for BatteryStatus { name, percent, state } in &machine.batteries {
+            let was_low = self.low.contains(name);
+            let limit = if was_low { LOW_UNTIL_PERCENT - 1 } else { LOW_PERCENT };
+            let is_low = match (percent, state) {
+                (_, Some(state)) if *state != ChargeState::Discharging => false,
+                (Some(percent), Some(_)) => *percent <= limit,
+                _ => was_low,
+            };
+            if !is_low {
+                continue;
+            }
+            low.insert(name.clone());
+            if let Some(percent) = percent {
+                let message = format!(
+                    "the battery {name} of this box has {percent} % and nothing charges it: connect the box to power before \
+                     it switches itself off"
+                );
+                board.raise(ProblemCode::BoxBatteryLow, name, message);
+            }
+        }
+        for over in self.low.difference(&low) {
+            board.clear(ProblemCode::BoxBatteryLow, over);
+        }
+        self.low = low;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A machine whose files are in a folder.
+    struct Folder {
+        dir: TempDir,
+        machine: Machine,
+    }
+
+    impl Folder {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = Self { machine: Machine::new(dir.path()), dir };
+            files.iter().for_each(|(place, text)| folder.put(place, text));
+            folder
+        }
+
+        fn path(&self, place: &str) -> PathBuf {
+            let path = self.dir.path().join(place);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        }
+
+        fn put(&self, place: &str, text: &str) {
+            fs::write(self.path(place), text).unwrap();
+        }
+
+        /// A file that hangs: a pipe into which nobody writes.
+        fn hang(&self, place: &str) -> PathBuf {
+            let path = self.path(place);
+            mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+            path
+        }
+    }
+
+    const PI: &[(&str, &str)] = &[
+        ("sys/firmware/devicetree/base/model", "Raspberry Pi 4 Model B Rev 1.4\0"),
+        ("sys/class/thermal/thermal_zone0/temp", "51608\n"),
+        ("sys/class/thermal/thermal_zone1/temp", "48200\n"),
+        ("sys/class/thermal/cooling_device0/temp", "99000\n"),
+        ("sys/class/power_supply/ups/type", "UPS\n"),
+        ("sys/class/power_supply/ups/capacity", "64\n"),
+        ("sys/class/power_supply/ups/status", "Discharging\n"),
+        ("sys/class/power_supply/ac/type", "Mains\n"),
+        ("sys/class/power_supply/ac/online", "0\n"),
+    ];
+
+    fn ups(percent: Option<u8>, state: Option<ChargeState>) -> BatteryStatus {
+        BatteryStatus { name: "ups".to_owned(), percent, state }
+    }
+
+    #[test]
+    fn what_the_kernel_tells_is_read() {
+        let mut folder = Folder::new(PI);
+        let status = folder.machine.look();
+        assert_eq!(status.model.as_deref(), Some("Raspberry Pi 4 Model B Rev 1.4"));
+        assert_eq!(status.temperature_c, Some(52), "of the hottest zone");
+        assert_eq!(status.batteries, [ups(Some(64), Some(ChargeState::Discharging))]);
+        assert_eq!(status.mains_online, Some(false));
+        assert!(!status.kernel.is_empty() && !status.architecture.is_empty());
+        folder.put("sys/class/power_supply/usb/type", "USB_C\n");
+        folder.put("sys/class/power_supply/usb/online", "1\n");
+        folder.put("sys/class/power_supply/ups/status", "Charging\n");
+        let status = folder.machine.look();
+        assert_eq!(status.mains_online, Some(true), "one supply is enough");
+        assert_eq!(status.batteries, [ups(Some(64), Some(ChargeState::Charging))]);
+    }
+
+    #[test]
+    fn what_is_missing_empty_or_nonsense_is_unknown_and_no_error() {
+        let known = |status: MachineStatus| (status.model, status.temperature_c, status.batteries, status.mains_online);
+        assert_eq!(known(Folder::new(&[]).machine.look()), (None, None, Vec::new(), None));
+        let mut folder = Folder::new(&[
+            ("sys/firmware/devicetree/base/model", "\0"),
+            ("sys/class/dmi/id/product_name", "a\u{1b}[2J\n"),
+            ("sys/class/thermal/thermal_zone0/temp", "-274000\n"),
+            ("sys/class/thermal/thermal_zone1/temp", "hot\n"),
+            ("sys/class/thermal/thermal_zone2/temp", ""),
+            ("sys/class/power_supply/ups/type", "UPS"),
+            ("sys/class/power_supply/ups/capacity", "4294967295\n"),
+            ("sys/class/power_supply/ups/status", "Unknown\n"),
+            ("sys/class/power_supply/ac/type", "Mains\n"),
+            ("sys/class/power_supply/mouse/type", "Battery\n"),
+            ("sys/class/power_supply/mouse/scope", "Device\n"),
+            ("sys/class/power_supply/mouse/capacity", "7\n"),
+            ("sys/class/power_supply/odd/type", "\u{fffd}\n"),
+        ]);
+        fs::write(folder.path("sys/class/power_supply/ac/online"), b"\xff\xfe").unwrap();
+        fs::create_dir_all(folder.path("sys/class/power_supply/folder/type").join("in")).unwrap();
+        assert_eq!(known(folder.machine.look()), (None, None, vec![ups(None, None)], None));
+        folder.put("sys/class/power_supply/ups/capacity", "101");
+        assert_eq!(folder.machine.look().batteries, [ups(None, None)]);
+    }
+
+    #[test]
+    fn a_file_that_hangs_is_unknown_until_it_answers_and_the_others_are_read() {
+        let mut folder = Folder::new(PI);
+        fs::remove_file(folder.path("sys/class/power_supply/ups/capacity")).unwrap();
+        let pipe = folder.hang("sys/class/power_supply/ups/capacity");
+        for _ in 0..2 {
+            let status = folder.machine.look();
+            assert_eq!(status.batteries, [ups(None, Some(ChargeState::Discharging))]);
+            assert_eq!((status.temperature_c, status.mains_online), (Some(52), Some(false)));
+            assert_eq!(folder.machine.hanging.len(), 1, "it is not read again meanwhile");
+        }
+        fs::write(&pipe, "63\n").unwrap(); // the thread that hangs takes this
+        fs::remove_file(&pipe).unwrap();
+        fs::write(&pipe, "62\n").unwrap();
+        let thread = folder.machine.hanging.pop_first().unwrap().1;
+        thread.join().unwrap();
+        assert_eq!(folder.machine.look().batteries, [ups(Some(62), Some(ChargeState::Discharging))]);
+    }
+
+    #[test]
+    fn many_files_that_hang_cost_no_more_threads_than_a_few() {
+        let mut folder = Folder::new(&[]);
+        let pipes: Vec<PathBuf> =
+            (0..9).map(|zone| folder.hang(&format!("sys/class/thermal/thermal_zone{zone}/temp"))).collect();
+        assert_eq!(folder.machine.look().temperature_c, None);
+        assert_eq!(folder.machine.hanging.len(), HANGING);
+        folder.put("sys/class/dmi/id/product_name", "Box");
+        assert_eq!(folder.machine.look().model, None, "nothing is read until one of them is back");
+        let first = folder.machine.hanging.keys().next().unwrap().clone();
+        fs::write(&first, "40000\n").unwrap();
+        folder.machine.hanging.remove(&first).unwrap().join().unwrap();
+        assert_eq!(folder.machine.look().model.as_deref(), Some("Box"));
+        drop(pipes); // the threads that hang end with the process
+    }
+
+    #[test]
+    fn a_low_battery_and_a_hot_box_are_problems_and_a_value_at_the_limit_is_not_told_again_and_again() {
+        let board = Board::new("finish");
+        let mut alarms = Alarms::default();
+        let mut shown = |temperature_c, battery: Option<BatteryStatus>| {
+            let batteries = battery.into_iter().collect();
+            alarms.tell(&MachineStatus { temperature_c, batteries, ..MachineStatus::default() }, &board);
+            let codes: Vec<String> = board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
+            codes.join(" ")
+        };
+        for (degrees, hot) in [
+            (Some(79), ""),
+            (Some(80), "box_hot"),
+            (Some(76), "box_hot"),
+            (None, "box_hot"),
+            (Some(75), ""),
+            (Some(79), ""),
+        ] {
+            assert_eq!(shown(degrees, None), hot, "{degrees:?}");
+        }
+        let (empties, charges) = (Some(ChargeState::Discharging), Some(ChargeState::Charging));
+        for (percent, state, low) in [
+            (Some(21), empties, ""),
+            (Some(5), charges, ""),
+            (Some(5), None, ""),
+            (Some(20), empties, "box_battery_low"),
+            (Some(24), empties, "box_battery_low"),
+            (None, empties, "box_battery_low"),
+            (None, None, "box_battery_low"),
+            (Some(25), empties, ""),
+            (Some(21), empties, ""),
+            (Some(20), empties, "box_battery_low"),
+            (Some(20), charges, ""),
+            (Some(20), empties, "box_battery_low"),
+        ] {
+            assert_eq!(shown(None, Some(ups(percent, state))), low, "{percent:?} {state:?}");
+        }
+        assert_eq!(shown(None, None), "", "it was taken away");
+    }
+}
