@@ -478,7 +478,8 @@ mod tests {
             batteries: vec![ups],
             ..board.snapshot().machine.unwrap()
         });
-        let known = "machine: Raspberry Pi 4 Model B Rev 1.4, 52 °C, battery ups 64 % discharging, NO POWER IS CONNECTED, ";
+        let known =
+            "machine: Raspberry Pi 4 Model B Rev 1.4, 52 °C, battery ups 64 % discharging, NO POWER IS CONNECTED, ";
         assert!(line().starts_with(known), "{}", line());
     }
 
