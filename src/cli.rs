@@ -59,10 +59,10 @@ enum Command {
     Capture(capture::CaptureArgs),
     /// The timing devices of the account in the cloud: list, show, bind, unbind.
     #[command(subcommand)]
-    Device(device::Device),
+    Device(device::DeviceCommand),
     /// The sessions of a device in the cloud: list, show.
     #[command(subcommand)]
-    Session(session::Session),
+    Session(session::SessionCommand),
     /// Take the configuration and the API key over from the boot partition, where a laptop can write
     /// them. A service does this at each boot, before the box reads.
     ImportBoot(import_boot::ImportBootArgs),

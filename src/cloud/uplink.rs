@@ -371,8 +371,9 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 journal.settle().await?; // the audit that asked reads the log next
                 self.again.answer();
             }
-            self.orders.end(&mut self.machine, journal, &self.config).await?;
-            if let Some(input) = self.orders.begin(journal, &self.config.device).await? {
+            let UplinkConfig { device, decoders, .. } = &self.config;
+            self.orders.end(&mut self.machine, journal, device, decoders).await?;
+            if let Some(input) = self.orders.begin(journal, device).await? {
                 self.machine.put(self.start.elapsed(), input);
             }
             if let Some(input) = self.again.turn(&self.machine) {

@@ -50,11 +50,11 @@ const UNBOUND: [Column; 4] =
     [column("deviceid", "ID"), column("sessions", "SESSIONS"), column("passings", "PASSINGS"), detail("unbound")];
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Device {
+pub(crate) enum DeviceCommand {
     /// List the devices of the account.
-    List(ListArgs),
+    List(DevicesArgs),
     /// Show one device. Without ID: the device of the configuration.
-    Show(ShowArgs),
+    Show(DeviceArgs),
     /// Bind this machine to the account as a device. A serial number that is bound already keeps its
     /// device.
     Bind(BindArgs),
@@ -73,13 +73,13 @@ struct Shared {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ListArgs {
+pub(crate) struct DevicesArgs {
     #[command(flatten)]
     shared: Shared,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
+pub(crate) struct DeviceArgs {
     /// Identity of the device, or at least its last six characters.
     #[arg(value_name = "ID")]
     device: Option<String>,
@@ -121,12 +121,12 @@ pub(crate) struct UnbindArgs {
 ///
 /// # Errors
 /// As [`failure`] says. Usage (64): the device is not there, or nobody agreed.
-pub(crate) async fn run(what: Device) -> Result<(), Failure> {
+pub(crate) async fn run(what: DeviceCommand) -> Result<(), Failure> {
     match what {
-        Device::List(args) => list(&args.shared).await,
-        Device::Show(args) => show(args).await,
-        Device::Bind(args) => bind(args).await,
-        Device::Unbind(args) => unbind(args).await,
+        DeviceCommand::List(args) => list(&args.shared).await,
+        DeviceCommand::Show(args) => show(args).await,
+        DeviceCommand::Bind(args) => bind(args).await,
+        DeviceCommand::Unbind(args) => unbind(args).await,
     }
 }
 
@@ -143,7 +143,7 @@ async fn list(shared: &Shared) -> Result<(), Failure> {
     }
 }
 
-async fn show(args: ShowArgs) -> Result<(), Failure> {
+async fn show(args: DeviceArgs) -> Result<(), Failure> {
     let shared = &args.shared;
     let account = Account::load(&shared.place)?;
     let asking = Progress::new("asking the cloud for the device");
@@ -240,7 +240,9 @@ fn write_id(file: &Path, mut text: ConfigText, device: &str) -> Result<Written, 
     let old = text.get("cloud", "device_id").map(str::to_owned);
     text.set("cloud", "device_id", device);
     let text = text.to_string();
-    if let Some(error) = files::load(file, &text, true, &[]).err().and_then(|errors| errors.into_iter().next()) {
+    if let Some(error) =
+        files::load(file, &text, true, &files::COMES_LATER).err().and_then(|errors| errors.into_iter().next())
+    {
         return Err(Failure::config(format!("{error}. {by_hand}")));
     }
     let written = replace(file, text.as_bytes(), files::config_rights(file));

@@ -13,6 +13,10 @@ use crate::config::{Config, ConfigError, LoadOptions, Loaded, Part, USUAL_KEY_FI
 /// The name of the key's file beside the configuration.
 const KEY_NAME: &str = "api_key";
 
+/// What may wait in a configuration that a command writes: decoders that come later, and files that
+/// are looked for while the box runs.
+pub(crate) const COMES_LATER: [Part; 4] = [Part::NoDecoder, Part::Token, Part::Page, Part::Bibs];
+
 /// The file of the key, according to the text of the configuration `file`. If the text names none
 /// and the usual one is elsewhere, it is written into the text.
 pub(crate) fn key_file(file: &Path, text: &mut ConfigText) -> PathBuf {

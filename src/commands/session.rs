@@ -2,13 +2,15 @@
 //! them (`change`).
 
 mod change;
+mod which;
 
 use clap::{Args, Subcommand};
 
+use self::which::{CloseArgs, OpenArgs, Shared, active, none_is_active};
 use crate::cloud::rufus::SessionInfo;
-use crate::commands::account::table::{self, Cell, Column, Form, column, detail};
-use crate::commands::account::{Account, Progress, failure, name};
-use crate::commands::args::{Paths, TimesIn, print};
+use crate::commands::account::table::{self, Cell, Column, column, detail};
+use crate::commands::account::{Account, Progress, failure};
+use crate::commands::args::print;
 use crate::config::failure::Failure;
 use crate::model::text::tail;
 
@@ -24,13 +26,13 @@ const COLUMNS: [Column; 8] = [
 ];
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Session {
+pub(crate) enum SessionCommand {
     /// List the sessions of a device, the newest first.
-    List(ListArgs),
+    List(SessionsArgs),
     /// Show one session. Without TOKEN: the active one.
-    Show(ShowArgs),
+    Show(SessionArgs),
     /// Show the active session. Exit code 69 if there is none.
-    Active(ListArgs),
+    Active(SessionsArgs),
     /// Open a session. The running session of the device ends for ever. What waits on this box goes
     /// into the running one first.
     Open(OpenArgs),
@@ -40,48 +42,13 @@ pub(crate) enum Session {
 }
 
 #[derive(Debug, Args)]
-struct Shared {
-    #[command(flatten)]
-    place: Paths,
-    /// The device: its identity, or at least its last six characters. Without it the device of the
-    /// configuration.
-    #[arg(long, value_name = "ID")]
-    device: Option<String>,
-    #[command(flatten)]
-    times: TimesIn,
-    #[command(flatten)]
-    form: Form,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
+pub(crate) struct SessionsArgs {
     #[command(flatten)]
     shared: Shared,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
-    /// Token of the session, or at least its last six characters.
-    #[arg(value_name = "TOKEN")]
-    token: Option<String>,
-    #[command(flatten)]
-    shared: Shared,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OpenArgs {
-    /// Name of the new session.
-    #[arg(long, value_name = "NAME", value_parser = name)]
-    alias: String,
-    /// Do not ask whether the running session may end.
-    #[arg(long)]
-    yes: bool,
-    #[command(flatten)]
-    shared: Shared,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CloseArgs {
+pub(crate) struct SessionArgs {
     /// Token of the session, or at least its last six characters.
     #[arg(value_name = "TOKEN")]
     token: Option<String>,
@@ -93,13 +60,13 @@ pub(crate) struct CloseArgs {
 ///
 /// # Errors
 /// As [`failure`] says. Usage (64): the session is not there. Unavailable (69): no session is active.
-pub(crate) async fn run(what: Session) -> Result<(), Failure> {
+pub(crate) async fn run(what: SessionCommand) -> Result<(), Failure> {
     match what {
-        Session::List(args) => list(&args.shared).await,
-        Session::Show(ShowArgs { token, shared }) => show(&shared, token.as_deref()).await,
-        Session::Active(args) => show(&args.shared, None).await,
-        Session::Open(args) => change::open(&args).await,
-        Session::Close(args) => change::close(&args).await,
+        SessionCommand::List(args) => list(&args.shared).await,
+        SessionCommand::Show(SessionArgs { token, shared }) => show(&shared, token.as_deref()).await,
+        SessionCommand::Active(args) => show(&args.shared, None).await,
+        SessionCommand::Open(args) => change::open(&args).await,
+        SessionCommand::Close(args) => change::close(&args).await,
     }
 }
 
@@ -136,18 +103,6 @@ async fn show(shared: &Shared, typed: Option<&str>) -> Result<(), Failure> {
     };
     let (device, info) = asking.over(found).await?;
     print(&table::one(shared.form, &COLUMNS, &row(&device, &info), &shared.times.shown())?)
-}
-
-fn none_is_active(device: &str) -> Failure {
-    Failure::unavailable(format!("device …{} has no active session", tail(device)))
-}
-
-/// The active session of a device, with all that the cloud tells about it.
-async fn active(account: &Account, device: &str) -> Result<Option<SessionInfo>, Failure> {
-    let Some(session) = account.client.active_session(device).await.map_err(failure)? else { return Ok(None) };
-    let told = account.client.session_info(&session.token).await.map_err(failure)?;
-    let bare = SessionInfo { session, active: Some(true), created_ms: None, first_ms: None, last_ms: None };
-    Ok(Some(SessionInfo { active: Some(true), ..told.unwrap_or(bare) }))
 }
 
 /// The cells of [`COLUMNS`].

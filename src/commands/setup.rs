@@ -16,6 +16,7 @@
 //! it would change nothing.
 
 mod account;
+mod args;
 mod ask;
 mod decoders;
 mod service;
@@ -23,106 +24,27 @@ mod service;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::account::{AccountAnswer, ChosenDevice};
+use self::args::NAME;
+pub(crate) use self::args::SetupArgs;
 use self::ask::{Ask, Terminal};
-use self::decoders::DecoderArg;
 use crate::cloud::rufus::Client;
 use crate::cloud::rufus::account::Binding;
 use crate::commands::check::{self, CheckArgs};
 use crate::commands::{account as cloud_account, files};
+use crate::config;
 use crate::config::edit::ConfigText;
 use crate::config::failure::Failure;
 use crate::config::replace::replace;
-use crate::config::{self, Part};
 use crate::model::text::printable;
 
-/// The cloud, if neither a flag nor the file names another one.
-const URL: &str = "https://api.runonrufus.com/v0";
-/// The name of a box that nobody named.
-const NAME: &str = "finish";
 const DATA_DIR: &str = "/var/lib/passbridge";
 /// Stands for the id of a device that is bound only after everything else was checked.
 const TO_BE_BOUND: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// What may wait in a configuration that is written: decoders that come later, and files that are
-/// looked for while the box runs.
-const WAITS: [Part; 4] = [Part::NoDecoder, Part::Token, Part::Page, Part::Bibs];
-
-/// `setup`
-#[derive(Debug, Args)]
-pub(crate) struct SetupArgs {
-    /// The configuration file that is written. The key is written into `api_key` beside it, unless
-    /// the file names another place.
-    #[arg(long, value_name = "FILE", default_value = "/etc/passbridge/passbridge.toml")]
-    config: PathBuf,
-    /// Where the box keeps every read.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// The name of the box, which is shown everywhere.
-    #[arg(long)]
-    name: Option<String>,
-    /// Take the API key from this file.
-    #[arg(long, value_name = "FILE", conflicts_with = "key_stdin")]
-    key_file: Option<PathBuf>,
-    /// Take the API key from standard input, which must not be a terminal.
-    #[arg(long)]
-    key_stdin: bool,
-    /// The address of the cloud.
-    #[arg(long)]
-    url: Option<String>,
-    /// The device whose active session gets the passings: its whole id.
-    #[arg(long, value_name = "ID", value_parser = config::device_id)]
-    device: Option<String>,
-    /// Bind this box as a new device. If its serial number is bound already, the device of that
-    /// number is taken.
-    #[arg(long, conflicts_with = "device")]
-    bind: bool,
-    /// Name of the new device; without it the name of the box.
-    #[arg(long, requires = "bind")]
-    alias: Option<String>,
-    /// Model of the new device; without it that of this machine.
-    #[arg(long, requires = "bind")]
-    model: Option<String>,
-    /// Serial number of the new device; without it that of this machine.
-    #[arg(long, requires = "bind")]
-    serial: Option<String>,
-    /// No cloud: reads are kept on the box.
-    #[arg(long, conflicts_with_all = ["device", "bind", "url", "key_file", "key_stdin"])]
-    no_cloud: bool,
-    /// A decoder; may be given several times. Either its address, as for `probe`: then what is there
-    /// is found out. Or parts with commas between them, such as
-    /// name=finish-mat,protocol=ipico,address=tcp://192.168.1.50:10000,timezone=Europe/Madrid; only
-    /// the address must be there.
-    #[arg(long = "decoder", value_name = "ADDRESS|PARTS", value_parser = |text: &str| text.parse::<DecoderArg>())]
-    decoders: Vec<DecoderArg>,
-    /// No decoder yet, or none more.
-    #[arg(long, conflicts_with = "decoders")]
-    no_decoder: bool,
-    /// Zone that the clocks of the decoders are set to, such as Europe/Madrid; without it the zone of
-    /// this box.
-    #[arg(long, value_name = "ZONE", value_parser = config::zone)]
-    timezone: Option<TimeZone>,
-    /// Ask neither the cloud nor a decoder, and do not check: take what is given.
-    #[arg(long, conflicts_with = "bind")]
-    offline: bool,
-    /// Do not check everything at the end.
-    #[arg(long)]
-    no_check: bool,
-    /// Start the service at the end, now and at each boot.
-    #[arg(long)]
-    start: bool,
-    /// Do not start the service.
-    #[arg(long, conflicts_with = "start")]
-    no_start: bool,
-    /// Ask nothing, although there is a terminal.
-    #[arg(long)]
-    no_input: bool,
-}
 
 /// Sets the box up.
 ///
@@ -199,7 +121,8 @@ impl Setup {
             key = new.map(|key| (file, key));
         }
         decoders::ask(&self.ask, &self.args, &mut text).await?;
-        let loaded = files::load(&self.file, &text.to_string(), true, &WAITS).map_err(|wrong| told(&wrong))?;
+        let loaded =
+            files::load(&self.file, &text.to_string(), true, &files::COMES_LATER).map_err(|wrong| told(&wrong))?;
         loaded.warnings.iter().for_each(|warning| self.ask.say(&format!("Note: {warning}")));
         let plan = Plan { text, key, bind };
         if self.ask.attended && !self.confirm(&plan, &loaded.config).await? {
@@ -216,7 +139,7 @@ impl Setup {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((ConfigText::new(), true)),
             Err(error) => return Err(Failure::io(format!("{} cannot be read: {error}", self.file.display()))),
         };
-        files::load(&self.file, &text, true, &WAITS)
+        files::load(&self.file, &text, true, &files::COMES_LATER)
             .map_err(|wrong| Failure::config(format!("{}. Correct this first; nothing was changed", lines(&wrong))))?;
         Ok((ConfigText::parse(&self.file, &text)?, false))
     }
@@ -310,7 +233,7 @@ impl Setup {
         self.ask.say(&format!("{which} {}", printable(&bound.device)));
         plan.text.set("cloud", "device_id", &bound.device);
         // The cloud chose the id, and it is a part of an address later.
-        files::load(&self.file, &plan.text.to_string(), true, &WAITS).map_err(|wrong| told(&wrong))?;
+        files::load(&self.file, &plan.text.to_string(), true, &files::COMES_LATER).map_err(|wrong| told(&wrong))?;
         Ok(plan)
     }
 
@@ -351,12 +274,6 @@ impl Setup {
         };
         service::offer(&self.ask, &self.args, &self.file).await?;
         checked
-    }
-}
-
-impl SetupArgs {
-    fn has_key(&self) -> bool {
-        self.key_file.is_some() || self.key_stdin || std::env::var_os(account::KEY_VARIABLE).is_some()
     }
 }
 

@@ -4,12 +4,14 @@
 //! they are, because a person wrote them. The text is not checked here: who writes it loads it first
 //! ([`LoadOptions::of_text`](super::LoadOptions::of_text)).
 
+use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, TableLike, Value};
 
 use super::layers::ConfigError;
+use super::load::{KEY_VARIABLE, LoadOptions};
 use super::toml_text;
 use crate::decoders::Settings;
 
@@ -137,6 +139,21 @@ impl ConfigText {
     }
 }
 
+impl LoadOptions {
+    /// Checks `text` before it becomes the content of `file`. With `has_key`, the API key is taken
+    /// to be there, and its file is not looked at. Of the environment only systemd's credentials
+    /// count, because the service has no other variables.
+    pub(crate) fn of_text(file: impl Into<PathBuf>, text: String, has_key: bool) -> Self {
+        let credentials = "CREDENTIALS_DIRECTORY";
+        let mut environment: Vec<(OsString, OsString)> =
+            std::env::var_os(credentials).map(|dir| (credentials.into(), dir)).into_iter().collect();
+        if has_key {
+            environment.push((KEY_VARIABLE.into(), "(given)".into()));
+        }
+        Self { environment, text: Some(text), ..Self::new(file) }
+    }
+}
+
 impl fmt::Display for ConfigText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.head, self.document)
@@ -181,7 +198,7 @@ fn write(table: &mut dyn TableLike, decoder: &DecoderText) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, LoadOptions};
+    use crate::config::Config;
 
     fn parse(text: &str) -> ConfigText {
         ConfigText::parse(Path::new("passbridge.toml"), text).unwrap()

@@ -28,7 +28,7 @@ pub(super) const DATA_DIR: &str = "/var/lib/passbridge";
 const LOCATIONS: usize = 32;
 /// More decoders than a box has ports, cables and people for.
 const DECODERS: usize = 32;
-const KEY_VARIABLE: &str = "PASSBRIDGE__CLOUD__API_KEY";
+pub(super) const KEY_VARIABLE: &str = "PASSBRIDGE__CLOUD__API_KEY";
 
 const ROOT: &[&str] = &["name", "data_dir", "decoder", "cloud", "upload", "passing", "keep", "status", "log", "clock"];
 const DECODER: &[&str] = &["name", "protocol", "address", "timezone", "device_id", "rewind", "locations", "set"];
@@ -71,19 +71,6 @@ impl LoadOptions {
             keyless: false,
             text: None,
         }
-    }
-
-    /// Checks `text` before it becomes the content of `file`. With `has_key`, the API key is taken
-    /// to be there, and its file is not looked at. Of the environment only systemd's credentials
-    /// count, because the service has no other variables.
-    pub(crate) fn of_text(file: impl Into<PathBuf>, text: String, has_key: bool) -> Self {
-        let credentials = "CREDENTIALS_DIRECTORY";
-        let mut environment: Vec<(OsString, OsString)> =
-            std::env::var_os(credentials).map(|dir| (credentials.into(), dir)).into_iter().collect();
-        if has_key {
-            environment.push((KEY_VARIABLE.into(), "(given)".into()));
-        }
-        Self { environment, text: Some(text), ..Self::new(file) }
     }
 
     fn layers(&self) -> Result<(Layers, Option<String>), ConfigError> {

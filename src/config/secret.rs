@@ -93,7 +93,9 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> Result<SecretString, Unusable> {
         return Err(unusable("the file is too long to be a key"));
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(unusable("the file is saved as Unicode (UTF-16): save it with the encoding UTF-8"));
+        return Err(unusable(
+            "the file holds no text in UTF-8 (it is saved as Unicode, UTF-16): save it with the encoding UTF-8",
+        ));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|_| unusable("the file holds no text"))?;

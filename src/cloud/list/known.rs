@@ -264,7 +264,7 @@ mod tests {
         log.sent(3);
         let other = FullPassing { token_session: Some("B".into()), ..row(1) };
         let no_number = FullPassing { num_passing: None, ..row(1) };
-        let rows = [row(1), row(3), FullPassing { time_ms: Some(0), ..row(2) }, row(4), other, no_number];
+        let rows = [row(1), row(3), FullPassing { time_ms: Some(7777), ..row(2) }, row(4), other, no_number];
         let chip = |chip: &str| Some(chip.to_owned());
         let whole = [
             (Ours, chip("0xC1")),

@@ -19,6 +19,7 @@ mod post;
 mod question;
 mod session;
 mod suspect;
+mod wanted;
 mod watch;
 mod writer;
 
@@ -35,11 +36,11 @@ use crate::status::{ProblemCode, UploadState};
 
 pub(crate) use interface::{Action, Formed, Input, OfferTerms, ResendPermit, SessionProgress, UplinkReport};
 use limits::{BATCH_LIMIT, FIRST_LOOK, LOOK_GAP, PARTS, POLL_JITTER, STANDS, UNREACHED_MAX, WATCH_PATIENCE, scaled};
-use order::Order;
-pub(crate) use order::{Done, Outcome, Wanted};
 use parts::{
     Active, BatchState, Counters, Culprit, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,
 };
+use wanted::Order;
+pub(crate) use wanted::{Done, Outcome, Wanted};
 
 /// The uplink of one device.
 pub(crate) struct Machine {

@@ -245,7 +245,8 @@ impl World {
     /// What the journal does with an offer when reads arrive.
     fn take(&mut self, terms: OfferTerms) -> Option<Batch> {
         let pending = self.store.pending(terms.limit + 1);
-        let free = pending.returned.is_empty() && (1..=terms.limit).contains(&pending.reads.len());
+        let free = self.store.state.in_flight.is_none() && pending.returned.is_empty();
+        let free = free && (1..=terms.limit).contains(&pending.reads.len());
         let mut offer = offer(self.config.clone(), terms, Arc::new(fields));
         let batch = (offer.form)(pending).filter(|_| free)?;
         self.store.record(UploadEvent::Batch(batch.clone()));
@@ -269,8 +270,7 @@ impl World {
                 self.dirty = false;
                 self.offers += 1;
                 // Every second offer comes too late for the read.
-                let terms = offer.filter(|_| self.offers % 2 == 1 && self.store.state.in_flight.is_none());
-                let batch = terms.and_then(|terms| self.take(terms));
+                let batch = offer.filter(|_| self.offers % 2 == 1).and_then(|terms| self.take(terms));
                 if batch.is_none() && !reads {
                     self.now = until;
                 }

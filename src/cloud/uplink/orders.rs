@@ -3,7 +3,6 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::UplinkConfig;
 use super::machine::{Done, Input, Machine, Outcome, Wanted};
 use crate::journal::{Journal, JournalError};
 use crate::model::chip::Seq;
@@ -83,13 +82,14 @@ impl Orders {
         &mut self,
         machine: &mut Machine,
         journal: &Journal,
-        config: &UplinkConfig,
+        device: &str,
+        sources: &[Box<str>],
     ) -> Result<(), JournalError> {
         let Some(Done { outcome, through, on_their_way, .. }) = machine.take_done() else { return Ok(()) };
-        let left = left(journal, config, through);
+        let left = left(journal, device, sources, through);
         let Some(order) = self.doing.take() else { return Ok(()) };
         let change = SessionChange { outcome, left, on_their_way };
-        note(journal, &change.in_words(&order, &config.device)).await?;
+        note(journal, &change.in_words(&order, device)).await?;
         let _ = order.done.send(change); // the command may have ended
         Ok(())
     }
@@ -101,8 +101,8 @@ async fn note(journal: &Journal, text: &str) -> Result<(), JournalError> {
 }
 
 /// Reads up to `through` that wait.
-fn left(journal: &Journal, config: &UplinkConfig, through: Seq) -> usize {
-    let mut pending = journal.pending(&config.device, &config.decoders, LEFT_MAX);
+fn left(journal: &Journal, device: &str, sources: &[Box<str>], through: Seq) -> usize {
+    let mut pending = journal.pending(device, sources, LEFT_MAX);
     pending.end_at(Some(through));
     pending.passings()
 }

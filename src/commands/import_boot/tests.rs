@@ -135,7 +135,6 @@ fn what_is_refused_leaves_the_old_in_force_and_tells_line_and_cure_on_the_card()
         (vec![(CONFIG, no_decoder.as_str())], 78, "unknown key `decoders`; did you mean"),
         (vec![(CONFIG, twice.as_str())], 78, "passbridge.toml, line 7: `name` is here twice"),
         (vec![(CONFIG, "")], 78, "at least one [[decoder]]"),
-        (vec![(CONFIG, "\u{feff}\u{feff}")], 78, "passbridge.toml, line 1"),
         (vec![(CONFIG, NEW), (KEY, "two words")], 65, "passbridge.key: the file holds more than one word"),
         (vec![(KEY, "")], 65, "passbridge.key: the file is empty"),
         (vec![("passbridge.toml.txt", NEW)], 78, "passbridge.toml.txt must be named passbridge.toml"),

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cloud::list::known::{BoxSide, Known};
+use crate::cloud::list::known::{BoxSide, Known, Whose};
 use crate::cloud::rufus::FullPassing;
 use crate::config::failure::Failure;
 use crate::serve::control;
@@ -12,13 +12,15 @@ use crate::serve::control;
 pub(crate) struct Joined {
     data_dir: PathBuf,
     known: Option<Known>,
+    /// The entry up to which the log was durable when that was asked last.
+    durable: Option<u64>,
     trouble: Option<String>,
 }
 
 impl Joined {
     /// The whole log.
     pub(crate) fn all(data_dir: &Path, device: &str) -> Self {
-        Self { data_dir: data_dir.to_owned(), known: Some(Known::all(data_dir, device)), trouble: None }
+        Self { data_dir: data_dir.to_owned(), known: Some(Known::all(data_dir, device)), durable: None, trouble: None }
     }
 
     /// The end of the log, for passings that arrive from now on.
@@ -27,7 +29,7 @@ impl Joined {
             Ok(known) => (Some(known), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        Self { data_dir: data_dir.to_owned(), known, trouble }
+        Self { data_dir: data_dir.to_owned(), known, durable: None, trouble }
     }
 
     /// Says what the box knows about passings that the cloud just showed. A passing that does not name
@@ -44,9 +46,19 @@ impl Joined {
 
     async fn looked(&mut self, rows: &[FullPassing], session: Option<&str>) -> Result<Vec<BoxSide>, String> {
         let Some(known) = &mut self.known else { return Ok(vec![BoxSide::unknown(); rows.len()]) };
-        let durable = control::durable(&self.data_dir).await.map_err(|error| error.to_string())?;
         // Nothing else of this process waits meanwhile: the commands run on the first thread.
-        known.look(rows, session, durable).map_err(|error| error.to_string())
+        let mut look = |durable| known.look(rows, session, durable).map_err(|error| error.to_string());
+        // The daemon writes what rides with the next group before it answers, which takes a moment. So
+        // it is asked again only for passings that may have been sent since.
+        if let Some(durable) = self.durable {
+            let sides = look(durable)?;
+            if sides.iter().all(|side| side.whose == Whose::Ours) {
+                return Ok(sides);
+            }
+        }
+        let durable = control::durable(&self.data_dir).await.map_err(|error| error.to_string())?;
+        self.durable = Some(durable);
+        look(durable)
     }
 
     /// Why the log could not be read, if that happened. I/O (74).

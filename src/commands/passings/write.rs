@@ -5,8 +5,7 @@ use std::io::{self, BufWriter, Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Counted;
-use crate::cloud::list::known::BoxSide;
+use crate::cloud::list::known::{BoxSide, Whose};
 use crate::cloud::rufus::{FullPassing, Session};
 use crate::commands::account::table::Form;
 use crate::commands::args::stdout;
@@ -61,10 +60,27 @@ impl<'a> Line<'a> {
     }
 }
 
+/// A count of passings, and how many of them this box sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    ours: u64,
+    unknown: u64,
+}
+
+impl Counted {
+    fn count(&mut self, whose: Whose) {
+        match whose {
+            Whose::Ours => self.ours += 1,
+            Whose::Unknown => self.unknown += 1,
+            Whose::Different | Whose::Foreign => {}
+        }
+    }
+}
+
 enum Out {
     Table { to: BufWriter<Box<dyn Write>>, times: ShownIn, sessions: bool },
     Json(BufWriter<Box<dyn Write>>),
-    Csv(csv::Writer<Box<dyn Write>>),
+    Csv(Box<csv::Writer<Box<dyn Write>>>),
 }
 
 /// The list on standard output.
@@ -86,7 +102,7 @@ impl Sheet {
         let mut head = None;
         let out = match form {
             Form { json: true, .. } => Out::Json(BufWriter::new(to)),
-            Form { csv: true, .. } => Out::Csv(csv::Writer::from_writer(to)),
+            Form { csv: true, .. } => Out::Csv(Box::new(csv::Writer::from_writer(to))),
             _ => {
                 let named = session.map(|session| {
                     let alias = session.alias.as_deref().map(|alias| format!(" {}", printable(alias)));
@@ -235,7 +251,6 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::cloud::list::known::Whose;
     use crate::journal::UploadItem;
     use crate::model::chip::Seq;
 

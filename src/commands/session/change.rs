@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{CloseArgs, OpenArgs, Shared, active, none_is_active};
+use super::which::{CloseArgs, OpenArgs, Shared, active, none_is_active};
 use crate::cloud::audit::ours;
 use crate::cloud::rufus::account::Call;
 use crate::cloud::rufus::{CallError, Session, SessionInfo};
@@ -171,7 +171,7 @@ async fn open_here(account: &Account, device: &str, alias: &str, running: &Runni
         left,
         on_their_way: 0,
     };
-    let error = match account.client.create_session(device, alias).await {
+    let error = match make(Call::Open, async || account.client.create_session(device, alias).await).await {
         Ok(session) => return Ok(opened(&session)),
         Err(error) if error.certainly_not_applied() => return Ok(failed(&error)),
         Err(error) => error,

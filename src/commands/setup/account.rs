@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use url::Url;
 
+use super::args::{KEY_VARIABLE, NAME, SetupArgs, URL};
 use super::ask::Ask;
-use super::{NAME, SetupArgs, URL};
 use crate::cloud::rufus::account::Binding;
 use crate::cloud::rufus::{self, CallError, Client, ClientConfig, Listed};
 use crate::commands::account::{Progress, failure};
@@ -20,8 +20,6 @@ use crate::config::{self, KeyHeader};
 use crate::model::clock::Wall;
 use crate::model::text::{printable, tail};
 
-/// The variable of the environment that may hold the key.
-pub(super) const KEY_VARIABLE: &str = "PASSBRIDGE__CLOUD__API_KEY";
 /// Longest wait for an answer. A person waits for it.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// The model of a machine that has no name of its own.
@@ -137,7 +135,7 @@ async fn typed(ask: &Ask) -> Result<Option<SecretString>, Failure> {
         };
         match config::secret_of(key.expose_secret().as_bytes()) {
             Ok(key) => return Ok(Some(key)),
-            Err(_) => ask.say("That is more than one word. A key is one word, such as ror-0123456789abcdef0123."),
+            Err(_) => ask.say("That is more than one word. A key is one word, such as ror- and 20 letters and digits."),
         }
     }
 }

@@ -1,11 +1,10 @@
 //! The decoders: where they are, what they speak, and the zone of their clocks.
 
 use std::path::Path;
-use std::str::FromStr;
 
 use jiff::tz::TimeZone;
 
-use super::SetupArgs;
+use super::args::SetupArgs;
 use super::ask::Ask;
 use crate::commands::args::{ProtocolArg, TimesIn};
 use crate::commands::probe::{self, FoundDecoder, Target};
@@ -19,47 +18,6 @@ use crate::model::text::printable;
 const SERIAL_PORTS: &str = "/dev/serial/by-id";
 /// The name of the first decoder, unless another one is given.
 const FIRST: &str = "finish-mat";
-
-/// A decoder as a flag describes it.
-#[derive(Clone, Debug)]
-pub(super) struct DecoderArg {
-    name: Option<String>,
-    protocol: Option<ProtocolArg>,
-    target: Target,
-    timezone: Option<String>,
-}
-
-impl FromStr for DecoderArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const PARTS: &str =
-            "name, protocol, address and timezone, such as protocol=ipico,address=tcp://192.168.1.50:10000";
-        let is_part =
-            |part: &str| ["name=", "protocol=", "address=", "timezone="].iter().any(|key| part.starts_with(key));
-        let (mut name, mut protocol, mut target, mut timezone) = (None, None, None, None);
-        if !is_part(text) {
-            target = Some(text.parse()?);
-        } else {
-            for part in text.split(',') {
-                let (key, value) =
-                    part.split_once('=').ok_or_else(|| format!("`{part}` is none of the parts {PARTS}"))?;
-                let again = match key {
-                    "name" => name.replace(config::decoder_name(value)?).is_some(),
-                    "protocol" => protocol.replace(config::protocol(value).map(ProtocolArg)?).is_some(),
-                    "address" => target.replace(value.parse::<Target>()?).is_some(),
-                    "timezone" => timezone.replace(config::zone(value).map(|_| value.to_owned())?).is_some(),
-                    _ => return Err(format!("`{key}` is none of the parts {PARTS}")),
-                };
-                if again {
-                    return Err(format!("`{key}` is there twice"));
-                }
-            }
-        }
-        let target = target.ok_or_else(|| format!("the address is missing; the parts are {PARTS}"))?;
-        Ok(Self { name, protocol, target, timezone })
-    }
-}
 
 /// Puts the decoders of the flags into the text, or asks for them.
 pub(super) async fn ask(ask: &Ask, args: &SetupArgs, text: &mut ConfigText) -> Result<(), Failure> {
@@ -230,29 +188,6 @@ fn serial_ports(dir: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_decoder_is_an_address_or_parts_with_an_address_among_them() {
-        let one: DecoderArg = "192.168.1.50".parse().unwrap();
-        assert!(one.name.is_none() && one.protocol.is_none() && one.target == Target::Ports("192.168.1.50".into()));
-        let serial: DecoderArg = "serial:///dev/ttyUSB0?baud=9600".parse().unwrap();
-        assert!(matches!(serial.target, Target::Address(Address::Serial { .. })));
-        let all: DecoderArg =
-            "name=Ziel Süd,protocol=ipico,address=tcp://10.0.0.1:10000,timezone=Europe/Madrid".parse().unwrap();
-        assert_eq!((all.name.as_deref(), all.timezone.as_deref()), (Some("Ziel Süd"), Some("Europe/Madrid")));
-        for (wrong, told) in [
-            ("protocol=ipico", "the address is missing"),
-            ("protocol=ipcio,address=10.0.0.1", "did you mean"),
-            ("address=10.0.0.1,zone=UTC", "`zone` is none of the parts"),
-            ("address=10.0.0.1,address=10.0.0.2", "`address` is there twice"),
-            ("name=a/b,address=10.0.0.1", "must have no `/`"),
-            ("address=10.0.0.1,timezone=Europe/Madrit", "did you mean"),
-            ("udp://10.0.0.1", "unknown"),
-        ] {
-            let error = wrong.parse::<DecoderArg>().unwrap_err();
-            assert!(error.contains(told), "{wrong}: {error}");
-        }
-    }
 
     #[test]
     fn a_protocol_that_is_known_completes_the_address() {

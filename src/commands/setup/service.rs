@@ -4,8 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::SetupArgs;
-use super::account::KEY_VARIABLE;
+use super::args::{KEY_VARIABLE, SetupArgs};
 use super::ask::Ask;
 use crate::config::failure::Failure;
 

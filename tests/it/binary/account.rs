@@ -198,6 +198,7 @@ async fn an_answer_that_is_not_the_clouds_is_told_with_the_setting_to_look_at() 
     cloud.fault_always(On::Device, CloudFault::before(Answer::not_json()));
     let (code, told) = said(&site, &["device", "list"]).await;
     assert!(code == Some(69) && told.contains("[cloud].url"), "{told}");
+    cloud.clear_faults();
     cloud.fault_always(On::Device, CloudFault::before(Answer::html()));
     let (code, told) = said(&site, &["device", "list"]).await;
     assert!(code == Some(69) && told.contains("captive portal"), "{told}");

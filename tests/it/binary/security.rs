@@ -141,9 +141,7 @@ async fn a_key_in_any_wrong_place_of_the_configuration_is_not_repeated() {
     }
     // The file itself, as it comes from a chat or an editor.
     fs::write(site.config(), format!("{right}\n{cloud}api_key_file = \"{key_path}\"\n")).unwrap();
-    for content in
-        ["KEY and more", "KEY\nKEY", "KEY\x1b[2J", "\u{feff}KEY", "KEY\u{e9}", "api_key=KEY x", "key: KEY\r\n2"]
-    {
+    for content in ["KEY and more", "KEY\nKEY", "KEY\x1b[2J", "KEY\u{e9}", "api_key=KEY x", "key: KEY\r\n2"] {
         fs::write(&key_file, content.replace("KEY", KEY)).unwrap();
         silent_about(KEY, &site.output(&["check"]).await, content);
         runs_silently_about(KEY, &site, content).await;

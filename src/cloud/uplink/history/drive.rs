@@ -39,18 +39,7 @@ pub(super) async fn drive(
         pause().await;
         let now = device.borrow().now;
         device.borrow_mut().cloud.at(now);
-        if let Some(done) = machine.take_done() {
-            let mut pending = journal.pending(&config.device, &config.decoders, usize::MAX);
-            pending.end_at(Some(done.through));
-            device.borrow_mut().note(&format!("done {done:?}"));
-            ledger.borrow_mut().ordered(&done, &pending);
-        }
-        let order = if machine.has_order() { None } else { device.borrow_mut().orders.pop_front() };
-        if let Some(wanted) = order {
-            let wanted = wanted.unwrap_or_else(|| device.borrow().cloud.the_active());
-            device.borrow_mut().note(&format!("order {wanted:?}"));
-            machine.put(now, Input::Order { wanted, through: journal.durable() });
-        }
+        by_hand(&device, &ledger, (&journal, &config), &mut machine);
         let action = machine.next(now);
         let input = match action {
             Action::Record(event) => {
@@ -106,6 +95,28 @@ pub(super) async fn drive(
         let now = device.borrow().now + Duration::from_millis(10);
         device.borrow_mut().now = now;
         machine.put(now, input);
+    }
+}
+
+/// Sessions that somebody opens or closes: tells what became of the last order, and gives the next.
+fn by_hand(
+    device: &RefCell<Device>,
+    ledger: &RefCell<Ledger>,
+    (journal, config): (&Journal, &UplinkConfig),
+    machine: &mut Machine,
+) {
+    let now = device.borrow().now;
+    if let Some(done) = machine.take_done() {
+        let mut pending = journal.pending(&config.device, &config.decoders, usize::MAX);
+        pending.end_at(Some(done.through));
+        device.borrow_mut().note(&format!("done {done:?}"));
+        ledger.borrow_mut().ordered(&done, &pending);
+    }
+    let order = if machine.has_order() { None } else { device.borrow_mut().orders.pop_front() };
+    if let Some(wanted) = order {
+        let wanted = wanted.unwrap_or_else(|| device.borrow().cloud.the_active());
+        device.borrow_mut().note(&format!("order {wanted:?}"));
+        machine.put(now, Input::Order { wanted, through: journal.durable() });
     }
 }
 

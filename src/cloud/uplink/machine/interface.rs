@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::order::Wanted;
+use super::wanted::Wanted;
 use crate::cloud::rufus::{CallError, Inserted, Page, Scope, Session};
 use crate::journal::{Batch, UploadEvent, UploadItem};
 use crate::model::chip::Seq;

@@ -16,6 +16,7 @@ use super::Machine;
 use super::interface::Action;
 use super::limits::{FIRST_LOOK, POLL_NONE, scaled};
 use super::parts::{Active, Refused, Why};
+use super::wanted::{Done, Order, Outcome, Stage, Wanted};
 use crate::cloud::rufus::{CallError, Session};
 use crate::cloud::uplink::work::Work;
 use crate::model::chip::Seq;
@@ -29,91 +30,6 @@ const ASK_TIME: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a close is sent whose outcome is not known. A second one does no harm.
 const CLOSES_MAX: u32 = 3;
-
-/// What somebody wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    /// A new session. The cloud closes the one that is active.
-    Open {
-        /// Its name.
-        alias: Box<str>,
-    },
-    /// The end of a session.
-    Close {
-        /// `token_session`.
-        token: Box<str>,
-    },
-}
-
-/// What became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The session is open, and passings go there from now on.
-    Opened {
-        /// The new session.
-        session: Session,
-        /// The session that was active, if the cloud told.
-        before: Option<Session>,
-    },
-    /// The session is closed.
-    Closed {
-        /// `token_session`.
-        token: Box<str>,
-    },
-    /// Nothing was done, for this reason.
-    Failed(CallError),
-    /// Nobody knows whether it was done.
-    Unknown {
-        /// What happened to the call.
-        error: CallError,
-        /// The session that the cloud shows as active since. `None`: it cannot be asked.
-        active: Option<Option<Session>>,
-    },
-}
-
-/// What became of an order, and of the upload before it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Done {
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Reads up to this one were to go into the session before.
-    pub through: Seq,
-    /// All of them did, as far as they could.
-    pub settled: bool,
-    /// Passings of the session before that may be there. The cloud is asked for them.
-    pub on_their_way: usize,
-}
-
-/// An order that is being carried out.
-#[derive(Debug)]
-pub(super) struct Order {
-    wanted: Wanted,
-    through: Seq,
-    stage: Stage,
-    /// What was waiting is in the session before.
-    drained: bool,
-    /// What the cloud showed as active immediately before the call. `None`: it could not be asked.
-    before: Option<Option<Session>>,
-    done: Option<Outcome>,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// What waits goes up first.
-    Settling { until: Duration },
-    /// The cloud is asked which session is active.
-    Asking { at: Duration, until: Duration },
-    /// The call is made.
-    Calling { at: Duration, times: u32, doubt: Option<CallError> },
-    /// The outcome of the call is not known.
-    Checking { error: CallError, at: Duration, until: Duration },
-}
-
-impl Order {
-    fn is_settling(&self) -> bool {
-        matches!(self.stage, Stage::Settling { .. })
-    }
-}
 
 impl Machine {
     /// Takes an order. The machine carries out one at a time.
