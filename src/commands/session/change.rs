@@ -50,9 +50,13 @@ pub(super) async fn open(args: &OpenArgs) -> Result<(), Failure> {
         Ok::<_, Failure>((running(&account, &device).await?, device))
     };
     let (running, device) = asking.over(found).await?;
-    if let Running::One(info) = &running {
-        let what = in_words(shared, info);
-        let ends = format!("the running session {what} ends for ever when another one opens.");
+    let ends = match &running {
+        Running::None => None,
+        Running::One(info) => Some(format!("the running session {}", in_words(shared, info))),
+        Running::Unknown => Some("a session that is running (this key may not ask which)".to_owned()),
+    };
+    if let Some(ended) = ends {
+        let ends = format!("{ended} ends for ever when another one opens.");
         if args.yes {
             logging::say(&ends);
         } else {

@@ -178,4 +178,11 @@ async fn a_key_that_may_not_write_opens_nothing_with_a_daemon_and_without() {
     assert!(code == Some(77) && told.contains("Nothing was changed"), "{told}");
     assert_eq!(cloud.sessions(DEVICE).len(), 0);
     running.stop().await;
+    // With a key that may only write, nobody knows whether a session is running.
+    cloud.configure(|config| config.keys = vec![(KEY.to_owned(), Access::Write)]);
+    let (code, _, told) = session(&site, &["open", "--alias", "Race"]).await;
+    assert!(code == Some(64) && told.contains("may not ask which"), "{told}");
+    let (code, opened, told) = session(&site, &["open", "--alias", "Race", "--yes"]).await;
+    assert_eq!((code, &opened["outcome"]), (Some(0), &"opened".into()), "{told}");
+    assert_eq!(cloud.sessions(DEVICE).len(), 1);
 }
