@@ -63,7 +63,7 @@ async fn measure(what: &str, config: &Path, form: &[&str], count: u64, more: u64
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut out = child.stdout.take().unwrap();
-        let (mut buffer, mut lines, mut peak) = (vec![0; 1 << 16], 0, [0.0; 2]);
+        let (mut buffer, mut lines, mut peak) = (vec![0; 1 << 16], 0, [0.0_f64; 2]);
         loop {
             let read = out.read(&mut buffer).unwrap();
             // While it writes, it is there.

@@ -283,7 +283,7 @@ impl Daemon {
         let (board, stop) = (self.board.clone(), self.stop.clone());
         self.spawn_with_journal("chores", move |journal| chores(journal, board, stop, notes, known, watch));
         self.spawn("watch over the log", watch_log(self.board.clone(), self.stop.clone()));
-        self.spawn("look at the machine", telemetry::watch(self.board.clone(), self.stop.clone()));
+        self.spawn("look at the machine", telemetry::watch("/".into(), self.board.clone(), self.stop.clone()));
         self.spawn("state", watch_state(self.board.clone(), self.stop.clone()));
     }
 

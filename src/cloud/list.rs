@@ -25,10 +25,13 @@
 pub(crate) mod follow;
 pub(crate) mod known;
 mod reads;
+mod source;
 mod whole;
 
-use super::pages::{PageWalk, Turn, patiently};
-use super::rufus::{CallError, Client, FullPage, FullPassing, Scope};
+use super::pages::{PageWalk, Turn};
+use super::rufus::{CallError, FullPassing, Scope};
+pub(crate) use source::{FullPages, ListError};
+use source::{HIGHEST, SHORT_PAGE, place, position};
 use whole::Whole;
 
 /// Most passings of a window.
@@ -39,56 +42,10 @@ const ROWS: i64 = 4000;
 const PAGES: u32 = 2000;
 /// Most windows of a list.
 const WINDOWS: u32 = 1_000_000;
-/// A page with at most this many passings is not taken for cut short.
-const SHORT_PAGE: usize = 3;
 /// A window grows by this factor at most.
 const GROWTH: i64 = 8;
-/// The highest number that the cloud can have (JSON carries no higher one exactly).
-const HIGHEST: i64 = 1 << 53;
 /// A question by time covers so much more on each side, in ms: the cloud may have cut the fraction.
 const TIME_SLACK: i64 = 1000;
-
-/// Why a list ended before its end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ListError {
-    /// The cloud does not answer, or refuses.
-    #[error("{0}")]
-    Cloud(#[from] CallError),
-    /// The cloud returns the same page again and again.
-    #[error("the cloud shows the same page whichever page it is asked for, and it may hold more")]
-    Cut,
-    /// The pages overlap, so that passings may be listed twice, or not at all.
-    #[error("the pages of the cloud overlap, so passings may be listed twice or be missing")]
-    Overlap,
-    /// There is no end.
-    #[error("the cloud's list has no end")]
-    Endless,
-}
-
-/// Source of pages: the cloud, or its imitation in a test.
-pub(crate) trait FullPages: Sync {
-    /// Returns a page of what the cloud holds, like [`Client::stored_in_full`].
-    fn page(&self, scope: &Scope, page: u32) -> impl Future<Output = Result<FullPage, CallError>> + Send;
-}
-
-impl FullPages for Client {
-    async fn page(&self, scope: &Scope, page: u32) -> Result<FullPage, CallError> {
-        patiently(std::time::Duration::ZERO, || once(self, scope, page)).await
-    }
-}
-
-async fn once(client: &Client, scope: &Scope, page: u32) -> Result<FullPage, CallError> {
-    let answer = client.stored_in_full(scope, page).await;
-    let (Scope::Numbers { token, .. } | Scope::Session { token }) = scope else { return answer };
-    match answer {
-        // If the session exists, this answer means that it holds no passings.
-        Err(gone @ CallError::SessionGone { .. }) => match client.session(token).await? {
-            Some(_) => Ok(FullPage { passings: Vec::new(), more: Some(false) }),
-            None => Err(gone),
-        },
-        other => other,
-    }
-}
 
 /// A list that is read.
 pub(crate) struct Listing<'a, P> {
@@ -277,21 +234,8 @@ impl<'a, P: FullPages> Listing<'a, P> {
     }
 }
 
-/// A number as a place in a list.
-fn position(num: u64) -> i64 {
-    i64::try_from(num).unwrap_or(HIGHEST).min(HIGHEST)
-}
-
 fn number(position: i64) -> u64 {
     u64::try_from(position).unwrap_or(0)
-}
-
-/// The place of a passing in the list. `None`: its number (or time) cannot be read.
-fn place(scope: &Scope, row: &FullPassing) -> Option<i64> {
-    match scope {
-        Scope::Times { .. } => row.time_ms,
-        _ => row.num_passing.map(position),
-    }
 }
 
 /// The order of passings that have one place.

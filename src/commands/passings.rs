@@ -10,7 +10,6 @@ mod write;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cloud::list::known::Whose;
 use crate::cloud::list::{ListError, Listing};
 use crate::cloud::rufus::{CallError, Scope, SessionInfo};
 use crate::commands::account::table::Form;
@@ -166,22 +165,5 @@ fn cut_short(written: u64, error: ListError) -> Failure {
         }
         ListError::Cloud(error) if written == 0 => failure(error),
         error => Failure::unavailable(format!("the list is cut short after {written} passings: {error}")),
-    }
-}
-
-/// A count of passings, and how many of them this box sent.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counted {
-    ours: u64,
-    unknown: u64,
-}
-
-impl Counted {
-    fn count(&mut self, whose: Whose) {
-        match whose {
-            Whose::Ours => self.ours += 1,
-            Whose::Unknown => self.unknown += 1,
-            Whose::Different | Whose::Foreign => {}
-        }
     }
 }

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::cloud::list::ListError;
-use crate::cloud::list::follow::{Follower, News};
+use crate::cloud::list::follow::{Followed, Follower};
 use crate::cloud::rufus::{CallError, Client, FullPassing};
 use crate::commands::account::{Account, Progress, failure};
 use crate::commands::args::{self, Paths, TimesIn};
@@ -188,16 +188,16 @@ impl Watching {
         self.count.is_some_and(|count| self.seen >= count)
     }
 
-    async fn show(&mut self, news: Vec<News>) -> Result<(), Failure> {
+    async fn show(&mut self, news: Vec<Followed>) -> Result<(), Failure> {
         for news in news {
             match news {
-                News::ByNumber(why) => logging::say(&format!("passbridge: {why}; it is asked by number instead")),
-                News::NoSession => self.screen.no_session()?,
-                News::Session { token, alias } => {
+                Followed::ByNumber(why) => logging::say(&format!("passbridge: {why}; it is asked by number instead")),
+                Followed::NoSession => self.screen.no_session()?,
+                Followed::Session { token, alias } => {
                     self.screen.session(&token, alias.as_deref())?;
                     self.token = Some(token);
                 }
-                News::Passings(rows) => self.passings(&rows).await?,
+                Followed::Passings(rows) => self.passings(&rows).await?,
             }
         }
         Ok(())

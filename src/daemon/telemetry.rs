@@ -52,9 +52,10 @@ const MODELS: [&str; 2] = ["sys/firmware/devicetree/base/model", "sys/class/dmi/
 const THERMAL: &str = "sys/class/thermal";
 const POWER: &str = "sys/class/power_supply";
 
-/// Looks at the machine now and every [`EVERY`], and shows it on the board.
-pub(super) async fn watch(board: Board, stop: CancellationToken) -> Result<(), Failure> {
-    let mut machine = Machine::new("/");
+/// Looks at the machine whose files are below `root` (`/`), now and every [`EVERY`], and shows it on
+/// the board.
+pub(super) async fn watch(root: PathBuf, board: Board, stop: CancellationToken) -> Result<(), Failure> {
+    let mut machine = Machine::new(root);
     let mut alarms = Alarms::default();
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -63,7 +64,7 @@ pub(super) async fn watch(board: Board, stop: CancellationToken) -> Result<(), F
             let status = machine.look();
             (machine, status)
         });
-        let Ok((back, status)) = look.await else { return Ok(()) }; // the daemon is stopping
+        let Ok((back, status)) = look.await else { return Ok(()) }; // the program ends
         machine = back;
         alarms.tell(&status, &board);
         board.machine(status);
@@ -367,6 +368,21 @@ mod tests {
         let thread = folder.machine.hanging.pop_first().unwrap().1;
         thread.join().unwrap();
         assert_eq!(folder.machine.look().batteries, [ups(Some(62), Some(ChargeState::Discharging))]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_hangs_holds_up_neither_the_status_nor_the_stop() {
+        let folder = Folder::new(PI);
+        folder.hang("sys/class/thermal/thermal_zone2/temp");
+        let (board, stop) = (Board::new("finish"), CancellationToken::new());
+        let mut changed = board.changed();
+        let watching = tokio::spawn(watch(folder.dir.path().to_owned(), board.clone(), stop.clone()));
+        assert_eq!(board.snapshot().machine, None, "the status does not wait for it");
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, changed.changed()).await.unwrap().unwrap();
+        assert_eq!(board.snapshot().machine.unwrap().temperature_c, Some(52));
+        stop.cancel();
+        tokio::time::timeout(limit, watching).await.unwrap().unwrap().unwrap();
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Source for Client {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Followed {
     /// The passings of this session follow.
     Session {
         /// `token_session`
@@ -104,7 +104,7 @@ impl<'a, S: Source> Follower<'a, S> {
         device: &str,
         from: Option<i64>,
         look: Duration,
-    ) -> Result<(Self, Vec<News>), ListError> {
+    ) -> Result<(Self, Vec<Followed>), ListError> {
         let mut follower = Self {
             source,
             device: device.to_owned(),
@@ -126,7 +126,7 @@ impl<'a, S: Source> Follower<'a, S> {
                     Some(_) => 0,
                     None => after_all(source, &token, passings.unwrap_or(0)).await?,
                 };
-                news.push(News::Session { token: token.clone(), alias });
+                news.push(Followed::Session { token: token.clone(), alias });
                 follower.at = Some(Place { token, next });
             }
         }
@@ -138,7 +138,7 @@ impl<'a, S: Source> Follower<'a, S> {
     ///
     /// # Errors
     /// The cloud does not answer, or refuses.
-    pub(crate) async fn poll(&mut self) -> Result<Vec<News>, ListError> {
+    pub(crate) async fn poll(&mut self) -> Result<Vec<Followed>, ListError> {
         let mut news = Vec::new();
         let mut reached = self.at.clone();
         let mut gone = reached.is_none();
@@ -149,7 +149,7 @@ impl<'a, S: Source> Follower<'a, S> {
                 other => other.map(|()| false)?,
             };
         }
-        let is_quiet = !news.iter().any(|news| matches!(news, News::Passings(_) | News::Session { .. }));
+        let is_quiet = !news.iter().any(|news| matches!(news, Followed::Passings(_) | Followed::Session { .. }));
         if gone || (is_quiet && self.looked.elapsed() >= self.look) {
             self.turn(&mut reached, gone, &mut news).await?;
         }
@@ -164,12 +164,12 @@ impl<'a, S: Source> Follower<'a, S> {
         self.at = reached;
         if let (Some(why), false) = (self.by_number, self.told_why) {
             self.told_why = true;
-            news.insert(0, News::ByNumber(why));
+            news.insert(0, Followed::ByNumber(why));
         }
         Ok(news)
     }
 
-    async fn more(&mut self, at: &mut Place, news: &mut Vec<News>) -> Result<(), ListError> {
+    async fn more(&mut self, at: &mut Place, news: &mut Vec<Followed>) -> Result<(), ListError> {
         if self.by_number.is_none() {
             self.pull(at, news).await?;
         }
@@ -180,7 +180,7 @@ impl<'a, S: Source> Follower<'a, S> {
     }
 
     /// The continuing pull, until nothing more waits.
-    async fn pull(&mut self, at: &mut Place, news: &mut Vec<News>) -> Result<(), ListError> {
+    async fn pull(&mut self, at: &mut Place, news: &mut Vec<Followed>) -> Result<(), ListError> {
         for _ in 0..PULLS {
             // Of a session that just began, everything is after 0, because numbers begin at 1.
             let after = Some((at.token.clone(), at.next.saturating_sub(1)));
@@ -206,7 +206,7 @@ impl<'a, S: Source> Follower<'a, S> {
                     self.by_number = Some("its continuing pull went back to a session that is over");
                     return Ok(());
                 }
-                news.push(News::Session { token: token.clone(), alias: pulled.label });
+                news.push(Followed::Session { token: token.clone(), alias: pulled.label });
                 *at = Place { token, next: 0 };
             }
             // The passing after which the cloud was asked to go on may be among them.
@@ -223,7 +223,7 @@ impl<'a, S: Source> Follower<'a, S> {
     }
 
     /// Asks for the numbers that were not seen.
-    async fn ask(&mut self, at: &mut Place, news: &mut Vec<News>) -> Result<(), ListError> {
+    async fn ask(&mut self, at: &mut Place, news: &mut Vec<Followed>) -> Result<(), ListError> {
         let scope = Scope::Numbers { token: at.token.clone(), first: at.next, last: None };
         let mut list = Listing::new(self.source, scope).expecting_few();
         while let Some(rows) = list.next().await? {
@@ -233,20 +233,20 @@ impl<'a, S: Source> Follower<'a, S> {
     }
 
     /// Takes what is new among passings in the order of their numbers. `true`: something is.
-    fn take(&self, mut rows: Vec<FullPassing>, at: &mut Place, news: &mut Vec<News>) -> bool {
+    fn take(&self, mut rows: Vec<FullPassing>, at: &mut Place, news: &mut Vec<Followed>) -> bool {
         rows.retain(|row| row.num_passing.is_some_and(|num| num >= at.next));
         let Some(last) = rows.iter().filter_map(|row| row.num_passing).max() else { return false };
         at.next = last + 1;
         rows.retain(|row| self.from.is_none_or(|from| row.time_ms.is_none_or(|time| time >= from)));
         if !rows.is_empty() {
-            news.push(News::Passings(rows));
+            news.push(Followed::Passings(rows));
         }
         true
     }
 
     /// Goes to the active session, if it is another one. `gone`: the one before cannot be asked any
     /// more.
-    async fn turn(&mut self, at: &mut Option<Place>, gone: bool, news: &mut Vec<News>) -> Result<(), ListError> {
+    async fn turn(&mut self, at: &mut Option<Place>, gone: bool, news: &mut Vec<Followed>) -> Result<(), ListError> {
         self.looked = Instant::now();
         let Some(Session { token, alias, .. }) = self.source.active(&self.device).await? else {
             self.none(news);
@@ -259,14 +259,14 @@ impl<'a, S: Source> Follower<'a, S> {
         if let Some(before) = at.as_mut().filter(|_| !gone) {
             self.ask(before, news).await?; // the last passings of the session before
         }
-        news.push(News::Session { token: token.clone(), alias });
+        news.push(Followed::Session { token: token.clone(), alias });
         *at = Some(Place { token, next: 0 });
         Ok(())
     }
 
-    fn none(&mut self, news: &mut Vec<News>) {
+    fn none(&mut self, news: &mut Vec<Followed>) {
         if !std::mem::replace(&mut self.told_none, true) {
-            news.push(News::NoSession);
+            news.push(Followed::NoSession);
         }
     }
 }

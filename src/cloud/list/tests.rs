@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 
 use super::*;
+use crate::cloud::rufus::FullPage;
 
 /// A cloud in memory whose lists are as odd as the documents allow.
 #[derive(Debug, Default)]

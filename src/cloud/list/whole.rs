@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{FullPages, ListError, SHORT_PAGE, place};
+use super::source::{FullPages, ListError, SHORT_PAGE, place};
 use crate::cloud::pages::{PageWalk, Turn};
 use crate::cloud::rufus::{FullPassing, Scope};
 

@@ -5,8 +5,7 @@ use std::io::{self, BufWriter, Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Counted;
-use crate::cloud::list::known::BoxSide;
+use crate::cloud::list::known::{BoxSide, Whose};
 use crate::cloud::rufus::{FullPassing, Session};
 use crate::commands::account::table::Form;
 use crate::commands::args::stdout;
@@ -57,6 +56,23 @@ impl<'a> Line<'a> {
             box_seq: side.item.as_ref().map(|item| item.seq.0),
             box_chip: side.chip.as_deref(),
             box_bib: side.item.as_ref().map(|item| &*item.bib).filter(|bib| !bib.is_empty()),
+        }
+    }
+}
+
+/// A count of passings, and how many of them this box sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    ours: u64,
+    unknown: u64,
+}
+
+impl Counted {
+    fn count(&mut self, whose: Whose) {
+        match whose {
+            Whose::Ours => self.ours += 1,
+            Whose::Unknown => self.unknown += 1,
+            Whose::Different | Whose::Foreign => {}
         }
     }
 }
@@ -235,7 +251,6 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::cloud::list::known::Whose;
     use crate::journal::UploadItem;
     use crate::model::chip::Seq;
 

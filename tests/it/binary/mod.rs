@@ -13,6 +13,7 @@ mod faults;
 mod gone;
 mod home;
 mod kill;
+mod latency;
 mod memory;
 mod output;
 mod overload;

@@ -146,7 +146,7 @@ async fn more_than_two_pages_are_listed_whole_and_in_order_whatever_the_habits_o
 async fn a_list_that_breaks_off_says_so_in_its_last_line_and_by_its_exit_code() {
     let (cloud, site, _) = full(SimCloudConfig::default(), 9000).await;
     for fault in ["refuse=passings:503@2+1h", "refuse=passings:403@2+1h"] {
-        cloud.habits(Habits::of(1, &[fault]).unwrap());
+        cloud.habits(Habits::of(1, [fault]).unwrap());
         let output = site.output(&["passings", "--json"]).await;
         let written = String::from_utf8(output.stdout.clone()).unwrap().lines().count();
         assert!((1000..9000).contains(&written), "{written}");

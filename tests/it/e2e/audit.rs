@@ -142,7 +142,9 @@ async fn a_repair_sends_what_is_missing_again_under_its_numbers_and_nothing_else
         assert_eq!(after, before, "{dedup:?}, {generation:?}");
         let sent: usize = way.cloud.posts()[posts as usize..].iter().map(|post| post.count).sum();
         assert_eq!(sent, 4);
-        assert_eq!(daemon.snapshot().uploads[0].sent, 60, "sent is what the cloud holds");
+        let upload = daemon.snapshot().uploads.remove(0);
+        assert_eq!(upload.sent, 60, "sent is what the cloud holds");
+        assert_eq!(upload.read_to_cloud.count(), 60, "what is sent again did not take that long");
         sim.push(5);
         way.arrive(65, &daemon).await;
         assert_eq!(nums(&way, &token), (1..=65).collect::<Vec<_>>(), "the race goes on above");

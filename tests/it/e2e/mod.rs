@@ -19,6 +19,7 @@ mod devices;
 mod exports;
 mod faults;
 mod habits_of_decoders;
+mod latency;
 mod locations;
 mod network;
 mod outside;

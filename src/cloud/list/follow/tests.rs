@@ -114,12 +114,12 @@ impl Source for Cloud {
 }
 
 /// What was told, in short.
-fn told(news: Vec<News>) -> Vec<String> {
+fn told(news: Vec<Followed>) -> Vec<String> {
     let short = |news| match news {
-        News::Session { token, .. } => format!("session {token}"),
-        News::NoSession => "none".to_owned(),
-        News::ByNumber(_) => "by number".to_owned(),
-        News::Passings(rows) => {
+        Followed::Session { token, .. } => format!("session {token}"),
+        Followed::NoSession => "none".to_owned(),
+        Followed::ByNumber(_) => "by number".to_owned(),
+        Followed::Passings(rows) => {
             let token = rows[0].token_session.clone().unwrap();
             let nums: Vec<u64> = rows.iter().map(|row| row.num_passing.unwrap()).collect();
             format!("{token} {}-{}/{}", nums[0], nums[nums.len() - 1], nums.len())
