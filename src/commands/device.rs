@@ -95,7 +95,7 @@ pub(crate) struct BindArgs {
     /// Model of the device. Without it what the machine says of itself.
     #[arg(long, value_name = "MODEL", value_parser = name)]
     model: Option<String>,
-    /// Write the id into the configuration, as [cloud] device_id. Comments and everything else stay.
+    /// Write the id into the configuration, as `device_id` of `[cloud]`. Comments and everything else stay.
     #[arg(long)]
     write: bool,
     /// Serial number of the device. Without it that of this machine.

@@ -11,7 +11,7 @@
 //! * It fails only as scripted ([`CloudFault`]) and by its habits ([`Habits`]). Both are the same
 //!   for the same seed. Without them it is deterministic, except for the tokens.
 //! * It is fast and bounded: 24 bytes for each passing beside the distinct chips and bibs, at most
-//!   [`MAX_PASSINGS`](store::MAX_PASSINGS).
+//!   [`MAX_PASSINGS`].
 //!
 //! The module hides sockets (`wire`), storage and duplicate rules (`store`), faults (`faults`),
 //! habits (`habits`, `words`, `pages`, `writer`), requests and answers (`requests`, `answers`) and
