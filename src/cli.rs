@@ -60,7 +60,7 @@ enum Command {
     /// The timing devices of the account in the cloud: list, show, bind, unbind.
     #[command(subcommand)]
     Device(device::DeviceCommand),
-    /// The sessions of a device in the cloud: list, show.
+    /// The sessions of a device in the cloud: list, show, open, close.
     #[command(subcommand)]
     Session(session::SessionCommand),
     /// Take the configuration and the API key over from the boot partition, where a laptop can write

@@ -104,16 +104,21 @@ impl Account {
             Err(error) => return Err(failure(error)),
         };
         let ids = listed.into_iter().filter_map(|device| device.id).filter(|known| is_end(known, &id));
-        match ids.collect::<Vec<_>>().as_slice() {
-            [one] => Ok(one.to_string()),
-            [] => Err(Failure::usage(format!(
-                "this key sees no device `{id}`: it is not there, or of another company; `passbridge device list` shows those \
-                 that it sees"
-            ))),
-            several => {
-                let tails: Vec<_> = several.iter().map(|id| format!("…{}", text::tail(id))).collect();
-                Err(Failure::usage(format!("`{id}` is the end of several devices: {}", tails.join(", "))))
+        one_of(&ids.collect::<Vec<_>>(), &id)
+    }
+
+    /// Like [`Account::any_device`], for what cannot be undone: the device of the configuration is
+    /// not preferred if the end that was typed fits several of the account.
+    pub(crate) async fn only_device(&self, typed: &str) -> Result<String, Failure> {
+        let end = typed.trim_start_matches('…');
+        match self.client.devices().await {
+            Ok(listed) => {
+                let ids = listed.all.into_iter().filter_map(|device| device.id).filter(|known| is_end(known, end));
+                one_of(&ids.collect::<Vec<_>>(), end)
             }
+            // A key that may only write gets no list, so the whole identity must be typed.
+            Err(CallError::KeyRefused { .. }) => Ok(end.to_owned()),
+            Err(error) => Err(failure(error)),
         }
     }
 
@@ -145,6 +150,18 @@ impl Account {
                 Err(Failure::usage(format!("`{typed}` is the end of several sessions ({aliases}): type more of it")))
             }
         }
+    }
+}
+
+/// Returns the device whose identity was typed, or its end.
+fn one_of(fitting: &[Box<str>], typed: &str) -> Result<String, Failure> {
+    match fitting {
+        [one] => Ok(one.to_string()),
+        [] => Err(Failure::usage(format!(
+            "this key sees no device `{typed}`: it is not there, or of another company; `passbridge device list` shows those \
+             that it sees"
+        ))),
+        several => Err(Failure::usage(format!("`{typed}` is the end of several devices: {}", several.join(", ")))),
     }
 }
 

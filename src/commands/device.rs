@@ -306,7 +306,7 @@ async fn unbind(args: UnbindArgs) -> Result<(), Failure> {
 /// The device, its name, and what the cloud deletes with it. A key that may only write gets no
 /// counts.
 async fn what_is_lost(account: &Account, typed: &str) -> Result<(String, Option<Box<str>>, Lost), Failure> {
-    let id = account.any_device(Some(typed)).await?;
+    let id = account.only_device(typed).await?;
     let device = match account.client.device(&id).await {
         Ok(device) => device,
         Err(CallError::KeyRefused { .. }) => return Ok((id, None, Lost::default())),

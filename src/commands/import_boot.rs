@@ -19,9 +19,11 @@ mod tests;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rustix::fs::OFlags;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -44,6 +46,8 @@ const TAKEN: &str = ".taken-over";
 const CONFIG_LIMIT: u64 = 1 << 20;
 /// A key has a few dozen characters.
 const KEY_LIMIT: u64 = 4096;
+/// A key has at least so many characters.
+const KEY_MIN: usize = 12;
 
 /// `import-boot`
 #[derive(Debug, Args)]
@@ -146,7 +150,13 @@ impl Boot {
             None => None,
         };
         let key = match self.read(KEY, KEY_LIMIT)? {
-            Some(bytes) => Some(config::secret_of(&bytes).map_err(|why| Refusal::of_key(format!("{KEY}: {why}")))?),
+            Some(bytes) => {
+                let key = config::secret_of(&bytes).map_err(|why| Refusal::of_key(format!("{KEY}: {why}")))?;
+                if let Some(why) = no_key(key.expose_secret()) {
+                    return Err(Refusal::of_key(format!("{KEY}: {why}.")));
+                }
+                Some(key)
+            }
             None => None,
         };
         Ok((config.is_some() || key.is_some()).then_some(Offer { config, key }))
@@ -155,7 +165,17 @@ impl Boot {
     /// The content of a file, which may hold a key. `None`: there is no such file.
     fn read(&self, name: &str, limit: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Refusal> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_LIMIT as usize + 1));
-        let read = File::open(self.at(name)).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+        let place = self.at(name);
+        match fs::symlink_metadata(&place) {
+            Ok(meta) if !meta.is_file() => {
+                return Err(Refusal::of_config(vec![format!(
+                    "{name}: it is no file but a link, a folder or something else. Put the file itself there."
+                )]));
+            }
+            _ => {}
+        }
+        let read =
+            open_file(&place, File::options().read(true)).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
         match read {
             Ok(length) if length as u64 > limit => {
                 Err(Refusal::of_config(vec![format!("{name}: it is larger than {limit} bytes, so it is another file")]))
@@ -362,9 +382,26 @@ impl Step {
     }
 }
 
+/// Opens a file, and no file behind a link: whoever can write on the partition must not choose which
+/// file of the box is read, or written over.
+fn open_file(file: &Path, options: &mut fs::OpenOptions) -> io::Result<File> {
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(file)
+}
+
+/// Says why a text is certainly no API key. The documents show `ror-` and 20 hexadecimal digits, and
+/// promise no form. So only what people put there by mistake is refused: a word, a line of the
+/// configuration, a page of a browser.
+fn no_key(key: &str) -> Option<&'static str> {
+    if key.chars().count() < KEY_MIN {
+        return Some("it is too short for an API key. Put the whole key there, and nothing else");
+    }
+    let marks = ['"', '\'', '=', '<', '>', '{', '}'];
+    key.contains(marks).then_some("it holds more than an API key. Put the key there without quotes and without a name")
+}
+
 /// Writes zeros over the content of a file.
 fn overwrite(file: &Path) -> io::Result<()> {
-    let mut out = File::options().write(true).open(file)?;
+    let mut out = open_file(file, File::options().write(true))?;
     let length = out.metadata()?.len().min(CONFIG_LIMIT);
     out.write_all(&vec![0; length as usize])?;
     out.sync_all()

@@ -16,8 +16,9 @@ use passbridge::testing::journal::{Batch, Journal, JournalConfig, UploadEvent, U
 use passbridge::testing::model::chip::{ChipRead, Seq, Stamp};
 use passbridge::testing::status::Board;
 
-/// Most memory that an export may take, in kB.
-const PEAK_MAX: u64 = 30_000;
+/// Most memory that an export may take, in kB. More than half of it are pages of the program itself: one with debug information
+/// is five times as large as the released one, and grows with every command.
+const PEAK_MAX: u64 = 36_000;
 /// Reads a second in the log.
 const RATE: u64 = 100;
 /// Passings in a batch.

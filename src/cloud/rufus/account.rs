@@ -169,7 +169,7 @@ impl Client {
     }
 
     /// Reads a list page by page. A page with nothing new ends it, because a server may ignore
-    /// `page`.
+    /// `page`. If the cloud said that there is more than it gave, the list is cut.
     async fn listed<T, K: Hash + Eq>(
         &self,
         path: &[&str],
@@ -188,9 +188,13 @@ impl Client {
             let page = self.get(path, &query, PAGE_LIMIT, &read).await?;
             let (had, got) = (all.len(), page.items.len());
             all.extend(page.items.into_iter().filter(|item| seen.insert(key(item))));
-            // Without a word about more, a full page may be followed by another one.
-            let more = page.more.unwrap_or(limit.is_some_and(|limit| got >= limit));
-            if !more || all.len() == had {
+            let told = page.total.map(|total| total > all.len() as u64);
+            if page.more == Some(false) || all.len() == had {
+                // The cloud may say itself that this is not everything.
+                return Ok(Listed { all, cut: told.unwrap_or(page.more == Some(true) && got > 0) });
+            }
+            // Without a word about more, only a page with nothing new is the end.
+            if !page.more.or(told).unwrap_or(limit.is_some() || page.is_paged) {
                 return Ok(Listed { all, cut: false });
             }
         }

@@ -426,6 +426,7 @@ fn listed(value: &Value) -> Vec<Value> {
     match result(value).map(Cow::into_owned) {
         Some(Value::Array(list)) => list,
         Some(Value::Null) => Vec::new(),
+        Some(Value::Object(fields)) if fields.is_empty() => Vec::new(),
         Some(one) => vec![one],
         None => match value {
             Value::Array(list) => list.clone(),

@@ -77,7 +77,7 @@ pub struct Bound {
 pub struct Listed<T> {
     /// What the cloud listed, in its order.
     pub all: Vec<T>,
-    /// The cloud has more: the list ended at the bound of the caller.
+    /// The cloud has more: it said so and did not give it, or the list ended at its bound.
     pub cut: bool,
 }
 
@@ -88,6 +88,10 @@ pub(super) struct ListPage<T> {
     pub items: Vec<T>,
     /// Whether more pages follow, if the answer says.
     pub more: Option<bool>,
+    /// How many items all pages have together, if the answer says.
+    pub total: Option<u64>,
+    /// The answer tells something about pages.
+    pub is_paged: bool,
 }
 
 /// A stored passing with all of its fields, as text, in the cloud's own names. A field that is

@@ -226,3 +226,23 @@ fn without_anything_on_the_card_nothing_happens() {
     card.run().unwrap();
     assert_eq!((card.in_force(), card.names()), (pair("old", OLD_KEY), Vec::new()));
 }
+
+#[test]
+fn what_is_certainly_no_key_and_what_is_no_file_leaves_the_old_key_in_force() {
+    for text in
+        ["X", "<html><title>Sign in</title>", "\"ror-11111111111111111111\"", "api_key=ror-11111111111111111111"]
+    {
+        let card = Card::new(&[(KEY, text)]);
+        assert_eq!(card.run().unwrap_err().exit_code(), 65, "{text}");
+        assert_eq!(card.in_force(), ("old".to_owned(), OLD_KEY.to_owned()), "{text}");
+        let note = fs::read_to_string(card.boot.at(ERROR)).unwrap();
+        assert!(note.contains("passbridge.key: it "), "{note}");
+    }
+    let card = Card::new(&[]);
+    let other = card.dir.path().join("other");
+    fs::write(&other, NEW_KEY).unwrap();
+    std::os::unix::fs::symlink(&other, card.boot.at(KEY)).unwrap();
+    assert_eq!(card.run().unwrap_err().exit_code(), 78);
+    assert_eq!(card.in_force(), ("old".to_owned(), OLD_KEY.to_owned()));
+    assert_eq!(fs::read_to_string(&other).unwrap(), NEW_KEY, "what a link points at is not written over");
+}

@@ -1,5 +1,6 @@
 //! The decoders: where they are, what they speak, and the zone of their clocks.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::tz::TimeZone;
@@ -21,6 +22,12 @@ const FIRST: &str = "finish-mat";
 
 /// Puts the decoders of the flags into the text, or asks for them.
 pub(super) async fn ask(ask: &Ask, args: &SetupArgs, text: &mut ConfigText) -> Result<(), Failure> {
+    let mut given = BTreeSet::new();
+    if let Some(name) =
+        args.decoders.iter().filter_map(|decoder| decoder.name.as_ref()).find(|name| !given.insert(*name))
+    {
+        return Err(Failure::usage(format!("two --decoder are called {name}: give each a name of its own")));
+    }
     for decoder in &args.decoders {
         let found = match &decoder.protocol {
             Some(ProtocolArg(spec)) => {

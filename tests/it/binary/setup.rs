@@ -220,6 +220,12 @@ async fn without_network_or_with_another_server_nothing_is_written_unless_that_i
     assert!(bench.config().contains(&nobody));
     let probing = ["--key-stdin", "--offline", "--device", DEVICE, "--decoder", "127.0.0.1"];
     is(&Bench::new().setup(None, KEY, &probing).await, 64, "must name the protocol");
+    let (mat, other) =
+        ("name=m,protocol=ipico,address=tcp://10.0.0.1:10000", "name=m,protocol=ipico,address=tcp://10.0.0.2:10000");
+    let namesakes = ["--no-cloud", "--offline", "--decoder", mat, "--decoder", other];
+    let bench = Bench::new();
+    is(&bench.setup(None, "", &namesakes).await, 64, "two --decoder are called m");
+    assert!(bench.is_untouched());
 }
 
 #[tokio::test]

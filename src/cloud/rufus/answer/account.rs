@@ -76,22 +76,28 @@ pub(in super::super) fn sessions(reply: &Reply<'_>) -> Result<ListPage<SessionIn
 /// Reads a page of a list. Every item must be understood, because a list with a hole would be shown
 /// as if it were whole.
 fn page<T>(doc: &Doc, read: impl Fn(&Value) -> Option<T>) -> Result<ListPage<T>, CallError> {
-    let more = doc.value.get("pagination").and_then(has_more);
+    let pagination = doc.value.get("pagination").filter(|pagination| pagination.is_object());
+    let page = |items| ListPage {
+        items,
+        more: pagination.and_then(has_more),
+        total: pagination.and_then(|pagination| pagination.get("total")).and_then(number),
+        is_paged: pagination.is_some(),
+    };
     if result(&doc.value).is_none() && !doc.value.is_array() {
         return match hidden_failure(doc) {
             Some(CallError::SessionGone { .. }) => Ok(ListPage::none()),
             Some(failure) => Err(failure),
-            None if says_success(&doc.words) => Ok(ListPage { items: Vec::new(), more }),
+            None if says_success(&doc.words) => Ok(page(Vec::new())),
             None => Err(unreadable(&doc.answer)),
         };
     }
     let items = listed(&doc.value).iter().map(read).collect::<Option<Vec<T>>>();
-    Ok(ListPage { items: items.ok_or_else(|| unreadable(&doc.answer))?, more })
+    Ok(page(items.ok_or_else(|| unreadable(&doc.answer))?))
 }
 
 impl<T> ListPage<T> {
     fn none() -> Self {
-        Self { items: Vec::new(), more: Some(false) }
+        Self { items: Vec::new(), more: Some(false), total: None, is_paged: false }
     }
 }
 

@@ -258,22 +258,31 @@ fn page_of(ids: &[&str], more: Option<bool>) -> (u16, String) {
 async fn lists_are_followed_to_their_end_whatever_the_pages_say() {
     let ids =
         |listed: Listed<Device>| listed.all.into_iter().map(|one| one.id.unwrap().to_string()).collect::<Vec<_>>();
-    for (pages, expected) in [
-        (vec![page_of(&["A", "B"], Some(true)), page_of(&["C"], Some(false))], vec!["A", "B", "C"]),
+    let counted = |ids: &[&str], total: u64| {
+        let list: Vec<_> = ids.iter().map(|id| serde_json::json!({"deviceid": id})).collect();
+        (200, serde_json::json!({"description": "Success", "result": list, "pagination": {"total": total}}).to_string())
+    };
+    for (pages, expected, cut) in [
+        (vec![page_of(&["A", "B"], Some(true)), page_of(&["C"], Some(false))], vec!["A", "B", "C"], false),
         // Few devices, and not a word about more.
-        (vec![page_of(&["A", "B"], None)], vec!["A", "B"]),
+        (vec![page_of(&["A", "B"], None), page_of(&[], None)], vec!["A", "B"], false),
+        (vec![page_of(&["A", "B"], None), page_of(&["A", "B"], None)], vec!["A", "B"], false),
+        // Only their number is told.
+        (vec![counted(&["A", "B"], 3), counted(&["C"], 3)], vec!["A", "B", "C"], false),
+        (vec![counted(&["A", "B"], 3), counted(&["A", "B"], 3)], vec!["A", "B"], true),
         // A server that ignores `page` and says that more follow.
-        (vec![page_of(&["A", "B"], Some(true)), page_of(&["A", "B"], Some(true))], vec!["A", "B"]),
+        (vec![page_of(&["A", "B"], Some(true)), page_of(&["A", "B"], Some(true))], vec!["A", "B"], true),
         // Pages that overlap.
         (
             vec![page_of(&["A", "B"], Some(true)), page_of(&["B", "C"], Some(true)), page_of(&[], Some(true))],
             vec!["A", "B", "C"],
+            false,
         ),
     ] {
         let calls = pages.len();
         let (base, thread) = serve(pages);
         let listed = client(&base, KeyHeader::XApiKey).devices().await.unwrap();
-        assert!(!listed.cut);
+        assert_eq!(listed.cut, cut);
         assert_eq!(ids(listed), expected);
         let asked = thread.join().unwrap();
         assert_eq!(asked.len(), calls);
