@@ -85,8 +85,12 @@ pub(super) fn prune(
 
 fn remove_all(shared: &Shared, segments: &[&log::SegmentFile], oldest: u64) -> io::Result<()> {
     // If the disk is too full for the mark, deleting the segments makes room. Then the mark is
-    // written after it.
-    let marked = move_oldest(shared, oldest);
+    // written after it. After any other failure the segments stay: without the mark, the next start
+    // would report a loss.
+    let marked = match move_oldest(shared, oldest) {
+        Err(error) if !is_full(&error) => return Err(error),
+        marked => marked,
+    };
     for segment in segments {
         disk::remove(&segment.path)?;
         let (first, bytes) = (segment.first, segment.bytes);
@@ -94,6 +98,10 @@ fn remove_all(shared: &Shared, segments: &[&log::SegmentFile], oldest: u64) -> i
     }
     disk::sync_dir(&shared.log_dir())?;
     marked.or_else(|_| move_oldest(shared, oldest))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Writes first into the mark that the older segments are deleted on purpose, so that their absence
