@@ -111,6 +111,9 @@ impl Account {
     /// not preferred if the end that was typed fits several of the account.
     pub(crate) async fn only_device(&self, typed: &str) -> Result<String, Failure> {
         let end = typed.trim_start_matches('…');
+        if self.devices().contains(&end) {
+            return Ok(end.to_owned()); // the whole identity
+        }
         match self.client.devices().await {
             Ok(listed) => {
                 let ids = listed.all.into_iter().filter_map(|device| device.id).filter(|known| is_end(known, end));
