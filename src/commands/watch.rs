@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::cloud::list::ListError;
 use crate::cloud::list::follow::{Followed, Follower};
 use crate::cloud::rufus::{CallError, Client, FullPassing};
+use crate::commands::account::table::Form;
 use crate::commands::account::{Account, Progress, failure};
 use crate::commands::args::{self, Paths, TimesIn};
 use crate::commands::passings::joined::Joined;
@@ -62,9 +63,8 @@ pub(crate) struct WatchArgs {
     time: Option<Duration>,
     #[command(flatten)]
     times: TimesIn,
-    /// A JSON object per passing, per session and for the summary, times in UTC.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    form: Form,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
         Some(_) => Joined::all(data_dir, &device),
         None => Joined::from_now_on(data_dir, &device),
     };
-    let screen = Screen::new(args.json, args.times.shown(), args.interval);
+    let screen = Screen::new(args.form, args.times.shown(), args.interval);
     let mut watching = Watching { joined, screen, delays: Delays::default(), token: None, seen: 0, count: args.count };
     let followed = tokio::select! {
         followed = watching.follow(&args, &account.client, &device, from, end) => followed,

@@ -1,4 +1,5 @@
-//! What `watch` shows: a line for each passing and each session, for people or as JSON.
+//! What `watch` shows: a line for each passing and each session, for people or as JSON. CSV has the
+//! passings only, a row each.
 
 use std::io::{self, BufWriter, Write};
 use std::time::Duration;
@@ -9,11 +10,27 @@ use serde_json::{Value, json};
 use super::delays::Figures;
 use crate::cloud::list::known::{BoxSide, Whose};
 use crate::cloud::rufus::FullPassing;
-use crate::commands::account::table::utc;
+use crate::commands::account::table::{Form, utc};
 use crate::commands::args::stdout;
 use crate::config::failure::Failure;
 use crate::model::shown::ShownIn;
 use crate::model::text::{printable, tail};
+
+/// The columns of CSV, by their names in JSON.
+const COLUMNS: [&str; 12] = [
+    "timestamp",
+    "num_passing",
+    "bib",
+    "chip",
+    "token_session",
+    "box_ours",
+    "box_decoder",
+    "box_seq",
+    "received",
+    "seen",
+    "delay_ms",
+    "delay_since",
+];
 
 /// From which moment the time until the cloud is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,22 +126,25 @@ fn line([number, time, bib, chip, decoder, delay]: [&str; 6]) -> String {
 /// Standard output.
 pub(super) struct Screen {
     to: BufWriter<Box<dyn Write>>,
-    json: bool,
+    form: Form,
     times: ShownIn,
     interval: Duration,
     headed: bool,
+    /// The header of CSV is written.
+    rows: bool,
 }
 
 impl Screen {
-    /// For people, with times in `times`, or JSON. `interval`: the time between two looks.
-    pub(super) fn new(json: bool, times: ShownIn, interval: Duration) -> Self {
-        Self { to: BufWriter::new(stdout()), json, times, interval, headed: false }
+    /// For people, with times in `times`, or for programs. `interval`: the time between two looks.
+    pub(super) fn new(form: Form, times: ShownIn, interval: Duration) -> Self {
+        Self { to: BufWriter::new(stdout()), form, times, interval, headed: false, rows: false }
     }
 
     fn put(&mut self, text: &str, json: &Value) -> Result<(), Failure> {
-        let put = match self.json {
-            true => writeln!(self.to, "{json}"),
-            false => writeln!(self.to, "{text}"),
+        let put = match self.form {
+            Form { json: true, .. } => writeln!(self.to, "{json}"),
+            Form { csv: true, .. } => Ok(()), // only passings are rows
+            _ => writeln!(self.to, "{text}"),
         };
         put.map_err(|error| Failure::output(&error))
     }
@@ -145,7 +165,7 @@ impl Screen {
         let named = alias.map(|alias| format!(" {}", printable(alias))).unwrap_or_default();
         let text = format!("session{named} …{}", tail(token));
         self.put(&text, &json!({ "event": "session", "token_session": token, "alias": alias }))?;
-        if !self.json && !std::mem::replace(&mut self.headed, true) {
+        if !self.form.json && !std::mem::replace(&mut self.headed, true) {
             let heading = line(["NUMBER", "TIME", "BIB", "CHIP", "DECODER", "READ TO CLOUD"]);
             self.put(&heading, &Value::Null)?;
         }
@@ -154,10 +174,28 @@ impl Screen {
 
     /// A passing.
     pub(super) fn passing(&mut self, arrival: &Arrival<'_>) -> Result<(), Failure> {
-        match self.json {
-            true => self.put("", &arrival.json()),
-            false => self.put(&arrival.text(&self.times), &Value::Null),
+        match self.form {
+            Form { json: true, .. } => self.put("", &arrival.json()),
+            Form { csv: true, .. } => self.row(&arrival.json()),
+            _ => self.put(&arrival.text(&self.times), &Value::Null),
         }
+    }
+
+    /// A passing as a row, after the header if it is the first one.
+    fn row(&mut self, passing: &Value) -> Result<(), Failure> {
+        let field = |name: &&str| match &passing[*name] {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let mut rows = csv::Writer::from_writer(&mut self.to);
+        let header = match std::mem::replace(&mut self.rows, true) {
+            true => Ok(()),
+            false => rows.write_record(COLUMNS),
+        };
+        let written = header.and_then(|()| rows.write_record(COLUMNS.iter().map(field)));
+        let flushed = written.map_err(io::Error::from).and_then(|()| rows.flush());
+        flushed.map_err(|error| Failure::output(&error))
     }
 
     /// The times of the last minute, if anything arrived in it.

@@ -197,3 +197,18 @@ async fn a_reader_that_went_away_ends_it_quietly() {
     let output = tokio::time::timeout(PATIENCE.max(Duration::from_secs(1)), ended).await.expect("it ends").unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()), (Some(0), String::new()));
 }
+
+#[tokio::test]
+async fn csv_has_a_header_and_a_row_for_each_passing_and_nothing_else() {
+    let (cloud, token, site, _) = stage(Generation::OpenApi).await;
+    cloud.put_foreign(&token, &[foreign(1), foreign(2)]);
+    let watch = Watch::start(&site, &["--csv", "--from", "2000-01-01", "--count", "2"]);
+    let (text, _) = watch.end(0).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("timestamp,num_passing,bib,chip,token_session,box_ours,"), "{text}");
+    assert_eq!(lines.len(), 3, "{text}");
+    for (line, num) in lines[1..].iter().zip(["1", "2"]) {
+        let fields: Vec<&str> = line.split(',').collect();
+        assert_eq!((fields.len(), fields[1], fields[4]), (12, num, &*token), "{text}");
+    }
+}
