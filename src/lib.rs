@@ -104,6 +104,9 @@ pub mod testing {
     }
     pub mod daemon {
         pub use crate::daemon::Daemon;
+        pub mod allocator {
+            pub use crate::daemon::allocator::VARIABLES;
+        }
     }
     pub mod decoders {
         pub use crate::decoders::{

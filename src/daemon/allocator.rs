@@ -16,7 +16,7 @@ use std::process::Command;
 
 /// One pool for all threads: they allocate little at the same time. What is freed at the end of
 /// the pool goes back from 128 KiB on; that it is set keeps large pieces out of the pool, too.
-const VARIABLES: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
+pub const VARIABLES: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 
 /// Starts the program anew if one of the variables is missing. It returns if all of them are there, or
 /// if the system does not let it: then the box needs more memory and is the same otherwise.
