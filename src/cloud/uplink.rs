@@ -116,7 +116,7 @@ use crate::status::{Board, ProblemCode};
 use machine::{Action, Formed, Input, Machine, OfferTerms, ResendPermit};
 pub(crate) use machine::{Outcome, SessionProgress, Wanted};
 use orders::Orders;
-pub(crate) use orders::{LEFT_MAX, SessionChange, SessionOrder};
+pub(crate) use orders::{Claim, LEFT_MAX, SessionChange, SessionOrder};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);

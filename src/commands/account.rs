@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use crate::cloud::rufus::account::{Call, Repeat};
-use crate::cloud::rufus::{CallError, Client, OutcomeDoubt, SessionInfo};
+use crate::cloud::rufus::account::{Binding, Call, Repeat};
+use crate::cloud::rufus::{Bound, CallError, Client, Listed, OutcomeDoubt, SessionInfo};
 use crate::commands::args::{Paths, load_right};
 use crate::config::Config;
 use crate::config::failure::Failure;
@@ -133,16 +133,21 @@ impl Account {
     pub(crate) async fn session(&self, device: &str, typed: &str) -> Result<SessionInfo, Failure> {
         let end = typed.trim_start_matches('…');
         let listed = match self.client.sessions(device).await {
-            Ok(listed) => listed.all,
+            Ok(listed) => listed,
             // The token may be of another device.
-            Err(CallError::DeviceUnknown { .. }) => Vec::new(),
+            Err(CallError::DeviceUnknown { .. }) => Listed { all: Vec::new(), cut: false },
             Err(error) => return Err(failure(error)),
         };
-        let fitting: Vec<SessionInfo> = listed.into_iter().filter(|info| is_end(&info.session.token, end)).collect();
+        let fitting: Vec<SessionInfo> =
+            listed.all.into_iter().filter(|info| is_end(&info.session.token, end)).collect();
         match <[SessionInfo; 1]>::try_from(fitting) {
             Ok([one]) => Ok(one),
             Err(none) if none.is_empty() => match self.client.session_info(end).await.map_err(failure)? {
                 Some(info) => Ok(info),
+                None if listed.cut => Err(Failure::unavailable(format!(
+                    "the cloud did not list all sessions of the device, and `{typed}` is none of those that it did: type the \
+                     whole token"
+                ))),
                 None => Err(Failure::usage(format!(
                     "the cloud has no session `{typed}`; `passbridge session list` shows those of the device"
                 ))),
@@ -202,6 +207,28 @@ pub(crate) async fn make<T>(call: Call, once: impl AsyncFn() -> Result<T, CallEr
     match once().await {
         Err(CallError::Unknown { .. } | CallError::Portal) if call.repeat() == Repeat::Harmless => once().await,
         other => other,
+    }
+}
+
+/// Binds a device.
+///
+/// # Errors
+/// As [`failure`] says. If nobody knows whether it was bound, the message says so.
+pub(crate) async fn bind(client: &Client, binding: &Binding) -> Result<Bound, Failure> {
+    match make(Call::Bind, async || client.bind(binding).await).await {
+        Ok(bound) => Ok(bound),
+        Err(error @ (CallError::Unknown { .. } | CallError::Portal)) => Err(Failure::unavailable(format!(
+            "{error}. Nobody knows whether the device was bound: bind it again with the same serial number, which does no harm"
+        ))),
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// A number of things in words: `1 passing`, `2 passings`.
+pub(crate) fn counted(count: u64, one: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {one}s"),
     }
 }
 

@@ -10,7 +10,8 @@ use clap::{Args, Subcommand};
 use crate::cloud::rufus::account::{Binding, Call};
 use crate::cloud::rufus::{Bound, CallError, Device as Known};
 use crate::commands::account::table::{self, Cell, Column, Form, column, detail};
-use crate::commands::account::{Account, Progress, failure, is_end, make, name, typed_answer};
+use crate::commands::account::{self};
+use crate::commands::account::{Account, Progress, counted, failure, is_end, make, name, typed_answer};
 use crate::commands::args::{Paths, TimesIn, print};
 use crate::commands::{files, machine};
 use crate::config::edit::ConfigText;
@@ -186,10 +187,12 @@ async fn bind(args: BindArgs) -> Result<(), Failure> {
     let account = Account::load(&shared.place)?;
     // A file that cannot be changed is told before anything is bound.
     let text = args.write.then(|| config_text(&shared.place.config)).transpose()?;
+    if args.write {
+        files::must_take(&shared.place.config)?;
+    }
     let binding = Binding { model, serial_number, alias: args.alias.clone() };
     let binding_it = Progress::new("binding the device");
-    let bound = binding_it.over(make(Call::Bind, async || account.client.bind(&binding).await)).await;
-    let Bound { device, before } = bound.map_err(failure)?;
+    let Bound { device, before } = binding_it.over(account::bind(&account.client, &binding)).await?;
     let written = text.map(|text| write_id(&shared.place.config, text, &device)).transpose()?;
     if shared.form.json || shared.form.csv {
         let row = [
@@ -209,9 +212,12 @@ async fn bind(args: BindArgs) -> Result<(), Failure> {
     })?;
     let file = shared.place.config.display();
     print(&match written {
-        Some(Written { old: Some(old) }) if old != *device => format!(
+        Some(Written { old: Some(old), used: true }) if old != *device => format!(
             "{file} names it now, instead of {old}. Restart passbridge to take it over. What was numbered for the old \
              device follows with: passbridge resend --from-device {old} --to-device {device}\n"
+        ),
+        Some(Written { used: false, .. }) => format!(
+            "{file} names it now in [cloud], and nothing goes there: the decoders have a device_id of their own, which counts first\n"
         ),
         Some(_) => format!("{file} names it now. Restart passbridge to take it over\n"),
         None if account.devices().contains(&&*device) => "the configuration names it already\n".to_owned(),
@@ -232,6 +238,8 @@ fn config_text(file: &Path) -> Result<ConfigText, Failure> {
 struct Written {
     /// The id that it had before.
     old: Option<String>,
+    /// Reads go to the new device. A decoder may name another one.
+    used: bool,
 }
 
 /// Writes the id of a device that is bound into the configuration.
@@ -240,14 +248,16 @@ fn write_id(file: &Path, mut text: ConfigText, device: &str) -> Result<Written, 
     let old = text.get("cloud", "device_id").map(str::to_owned);
     text.set("cloud", "device_id", device);
     let text = text.to_string();
-    if let Some(error) =
-        files::load(file, &text, true, &files::COMES_LATER).err().and_then(|errors| errors.into_iter().next())
-    {
-        return Err(Failure::config(format!("{error}. {by_hand}")));
-    }
+    let loaded = files::load(file, &text, true, &files::COMES_LATER).map_err(|errors| {
+        let first = errors.first().map(ToString::to_string).unwrap_or_default();
+        Failure::config(format!("{first}. {by_hand}"))
+    })?;
+    let devices = loaded.config.devices();
+    // Decoders that come later will use it.
+    let used = devices.is_empty() || devices.contains_key(device);
     let written = replace(file, text.as_bytes(), files::config_rights(file));
     written.map_err(|error| Failure::io(format!("{} cannot be written: {error}. {by_hand}", file.display())))?;
-    Ok(Written { old })
+    Ok(Written { old, used })
 }
 
 /// What the cloud deletes with a device.
@@ -262,8 +272,7 @@ impl Lost {
     fn in_words(self) -> String {
         let count = |count: Option<u64>, one: &str| match count {
             None => format!("all of its {one}s"),
-            Some(1) => format!("1 {one}"),
-            Some(count) => format!("{count} {one}s"),
+            Some(count) => counted(count, one),
         };
         let told = format!("{} and {}", count(self.sessions, "session"), count(self.passings, "passing"));
         match self.sessions {

@@ -1,13 +1,15 @@
 //! The configuration and the key's file as commands write them: where the key goes, who may read the
 //! files, and whether a text is a right configuration.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
 use crate::commands::check::service::ServiceUser;
 use crate::config::edit::ConfigText;
-use crate::config::replace::FileRights;
+use crate::config::failure::Failure;
+use crate::config::replace::{self, FileRights};
 use crate::config::{Config, ConfigError, LoadOptions, Loaded, Part, USUAL_KEY_FILE};
 
 /// The name of the key's file beside the configuration.
@@ -61,4 +63,22 @@ pub(crate) fn load(file: &Path, text: &str, has_key: bool, waits: &[Part]) -> Re
     let matters = loaded.config.faults.iter().filter(|fault| !waits.contains(&fault.part));
     let wrong: Vec<_> = matters.map(|fault| fault.error.clone()).collect();
     if wrong.is_empty() { Ok(loaded) } else { Err(wrong) }
+}
+
+/// Tries whether a new `file` can be written, before something happens that nobody takes back. It
+/// makes the directory, as the writing will.
+///
+/// # Errors
+/// Permission (77) or I/O (74): it cannot.
+pub(crate) fn must_take(file: &Path) -> Result<(), Failure> {
+    replace::rehearse(file).map_err(|error| cannot_write(file, &error))
+}
+
+/// The failure of a command that cannot write `file`.
+pub(crate) fn cannot_write(file: &Path, error: &io::Error) -> Failure {
+    let text = format!("{} cannot be written: {error}", file.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::permission(format!("{text}; run it with sudo")),
+        _ => Failure::io(text),
+    }
 }

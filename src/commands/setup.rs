@@ -228,7 +228,8 @@ impl Setup {
     /// Binds the device, if one is to be bound, and puts its id into the text.
     async fn bind(&self, mut plan: Plan) -> Result<Plan, Failure> {
         let Some((client, binding)) = &plan.bind else { return Ok(plan) };
-        let bound = client.bind(binding).await.map_err(cloud_account::failure)?;
+        files::must_take(&self.file)?;
+        let bound = cloud_account::bind(client, binding).await?;
         let which = if bound.before { "This serial number was bound before, as" } else { "Bound a new device:" };
         self.ask.say(&format!("{which} {}", printable(&bound.device)));
         plan.text.set("cloud", "device_id", &bound.device);
@@ -240,16 +241,10 @@ impl Setup {
     /// Writes the key, and then the configuration. If the power fails in between, the old
     /// configuration has the new key.
     fn write(&self, plan: &Plan) -> Result<(), Failure> {
-        let failed = |file: &Path, error: &io::Error| {
-            let text = format!("{} cannot be written: {error}", file.display());
-            match error.kind() {
-                io::ErrorKind::PermissionDenied => Failure::permission(format!("{text}; run it with sudo")),
-                _ => Failure::io(text),
-            }
-        };
         if let Some((file, key)) = &plan.key {
             let text = Zeroizing::new(format!("{}\n", key.expose_secret()));
-            replace(file, text.as_bytes(), files::key_rights(file)).map_err(|error| failed(file, &error))?;
+            replace(file, text.as_bytes(), files::key_rights(file))
+                .map_err(|error| files::cannot_write(file, &error))?;
             self.ask.say(&format!("Wrote {}", file.display()));
         }
         let text = plan.text.to_string();
@@ -258,7 +253,7 @@ impl Setup {
             return Ok(());
         }
         replace(&self.file, text.as_bytes(), files::config_rights(&self.file))
-            .map_err(|error| failed(&self.file, &error))?;
+            .map_err(|error| files::cannot_write(&self.file, &error))?;
         self.ask.say(&format!("Wrote {}", self.file.display()));
         Ok(())
     }

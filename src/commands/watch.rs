@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::cloud::list::ListError;
 use crate::cloud::list::follow::{Followed, Follower};
-use crate::cloud::rufus::{CallError, Client, FullPassing};
+use crate::cloud::rufus::{CallError, Client, FullPassing, OutcomeDoubt};
 use crate::commands::account::table::Form;
 use crate::commands::account::{Account, Progress, failure};
 use crate::commands::args::{self, Paths, TimesIn};
@@ -71,10 +71,11 @@ fn interval(text: &str) -> Result<Duration, String> {
     config::duration(text, &(Duration::from_millis(100)..=Duration::from_secs(3600)))
 }
 
-/// Runs the command. Ctrl-C ends it with exit code 0.
+/// Runs the command. Ctrl-C ends it like `--for`.
 ///
 /// # Errors
-/// Usage (64): there is no such device. Unavailable (69): the first question has no answer.
+/// Usage (64): there is no such device. Unavailable (69): the first question has no answer,
+/// or the last one had none when the command ended.
 /// Permission (77): the key.
 pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let from = args.from.as_ref().map(|text| {
@@ -84,24 +85,34 @@ pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let from = from.transpose()?;
     let account = Account::load(&args.place)?;
     let device = account.any_device(args.device.as_deref()).await?;
-    let end = args.time.map(|time| Instant::now() + time);
     let data_dir = &account.config.data_dir;
     let joined = match from {
         Some(_) => Joined::all(data_dir, &device),
         None => Joined::from_now_on(data_dir, &device),
     };
     let screen = Screen::new(args.form, args.times.shown(), args.interval);
-    let mut watching = Watching { joined, screen, delays: Delays::default(), token: None, seen: 0, count: args.count };
-    let followed = tokio::select! {
-        followed = watching.follow(&args, &account.client, &device, from, end) => followed,
-        stopped = stopped() => stopped,
+    // Until the first answer.
+    let silent = CallError::Unknown { why: OutcomeDoubt::Timeout, retry_after: None };
+    let unanswered = Some(ListError::Cloud(silent));
+    let mut watching =
+        Watching { joined, screen, delays: Delays::default(), token: None, seen: 0, count: args.count, unanswered };
+    let until = async {
+        match args.time {
+            Some(time) => tokio::time::sleep(time).await,
+            None => std::future::pending().await,
+        }
     };
-    followed?;
+    tokio::select! {
+        followed = watching.follow(&args, &account.client, &device, from) => followed?,
+        stopped = stopped() => stopped?,
+        () = until => {}
+    }
     watching.screen.summary(watching.seen, watching.delays.all())?;
     if let Some(trouble) = watching.joined.trouble() {
         return Err(trouble);
     }
-    Ok(())
+    // Whoever counts on the end must know that the cloud may have more.
+    watching.unanswered.map_or(Ok(()), |error| Err(refused(error)))
 }
 
 /// Waits until somebody ends the command.
@@ -123,37 +134,31 @@ struct Watching {
     seen: u64,
     /// Passings after which the command ends.
     count: Option<u64>,
+    /// Why the cloud did not answer the last question, if it did not.
+    unanswered: Option<ListError>,
 }
 
 impl Watching {
-    /// Shows what comes, until `end` or until enough was seen.
+    /// Shows what comes, until enough was seen.
     async fn follow(
         &mut self,
         args: &WatchArgs,
         client: &Client,
         device: &str,
         from: Option<Timestamp>,
-        end: Option<Instant>,
     ) -> Result<(), Failure> {
         let begun = Follower::begin(client, device, from.map(Timestamp::as_millisecond), args.interval * LOOK_EVERY);
         let begun = Progress::new("asking the cloud for the active session").over(begun).await;
         let (mut follower, news) = begun.map_err(refused)?;
+        self.unanswered = None;
         self.show(news).await?;
         let mut retry = Retry::new(args.interval, RETRY_MAX.max(args.interval));
         let mut rng = fastrand::Rng::new();
-        let mut silent = false;
         let mut told = Instant::now();
         while !self.is_enough() {
-            let polled = match end {
-                Some(end) => match tokio::time::timeout_at(end, follower.poll()).await {
-                    Ok(polled) => polled,
-                    Err(_) => return Ok(()),
-                },
-                None => follower.poll().await,
-            };
-            let wait = match polled {
+            let wait = match follower.poll().await {
                 Ok(news) => {
-                    if std::mem::take(&mut silent) {
+                    if self.unanswered.take().is_some() {
                         logging::say("passbridge: the cloud answers again");
                     }
                     retry.reset();
@@ -162,7 +167,8 @@ impl Watching {
                 }
                 Err(error) => {
                     let asked = transient(&error).ok_or(error.clone()).map_err(refused)?;
-                    if !std::mem::replace(&mut silent, true) {
+                    let said = self.unanswered.replace(error.clone());
+                    if said.is_none_or(|said| said.to_string() != error.to_string()) {
                         logging::say(&format!("passbridge: {error}; it is asked again"));
                     }
                     retry.next(&mut rng, asked)
@@ -172,14 +178,9 @@ impl Watching {
                 told = Instant::now();
                 self.screen.minute(self.delays.last_minute())?;
             }
-            let next = Instant::now() + wait;
-            if self.is_enough() || end.is_some_and(|end| end <= next) {
-                if let (Some(end), false) = (end, self.is_enough()) {
-                    tokio::time::sleep_until(end).await;
-                }
-                return Ok(());
+            if !self.is_enough() {
+                tokio::time::sleep(wait).await;
             }
-            tokio::time::sleep_until(next).await;
         }
         Ok(())
     }

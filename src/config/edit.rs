@@ -27,6 +27,8 @@ pub(crate) struct ConfigText {
     /// What a new file begins with.
     head: &'static str,
     document: DocumentMut,
+    /// Every line of the file ended as on Windows, and will.
+    crlf: bool,
 }
 
 /// A `[[decoder]]` section as it is written.
@@ -47,7 +49,7 @@ pub(crate) struct DecoderText {
 impl ConfigText {
     /// The text of a file that does not exist yet.
     pub(crate) fn new() -> Self {
-        Self { head: HEAD, document: DocumentMut::new() }
+        Self { head: HEAD, document: DocumentMut::new(), crlf: false }
     }
 
     /// Reads the text of `file`.
@@ -59,7 +61,8 @@ impl ConfigText {
         // This tells a mistake in words; the editing crate has the words of a parser.
         toml_text::positions(text).map_err(|mistake| at(mistake.line, mistake.what))?;
         let document = text.parse().map_err(|error: toml_edit::TomlError| at(1, error.message().to_owned()))?;
-        Ok(Self { head: "", document })
+        let crlf = text.contains('\n') && text.matches('\n').count() == text.matches("\r\n").count();
+        Ok(Self { head: "", document, crlf })
     }
 
     /// The text at `key` of `section` (the top of the file if it is empty).
@@ -156,7 +159,8 @@ impl LoadOptions {
 
 impl fmt::Display for ConfigText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.head, self.document)
+        let text = format!("{}{}", self.head, self.document);
+        f.write_str(&if self.crlf { text.replace("\r\n", "\n").replace('\n', "\r\n") } else { text })
     }
 }
 
@@ -284,5 +288,14 @@ mod tests {
     fn a_mistake_is_told_with_its_line_and_in_words() {
         let error = ConfigText::parse(Path::new("my.toml"), "name = \"a\"\nname = \"b\"\n").unwrap_err().to_string();
         assert!(error.starts_with("my.toml:2: ") && error.contains("here twice"), "{error}");
+    }
+
+    #[test]
+    fn a_file_from_windows_keeps_its_line_ends() {
+        let before = "name = \"a\" # mine\r\n\r\n[cloud]\r\nurl = \"x\"\r\n";
+        let mut text = ConfigText::parse(Path::new("p.toml"), before).unwrap();
+        assert_eq!(text.to_string(), before);
+        text.set("cloud", "device_id", "D");
+        assert_eq!(text.to_string(), format!("{before}device_id = \"D\"\r\n"));
     }
 }

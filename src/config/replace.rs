@@ -32,21 +32,48 @@ impl FileRights {
 /// # Errors
 /// The old file is unchanged.
 pub(crate) fn replace(file: &Path, content: &[u8], rights: FileRights) -> io::Result<()> {
-    let real = fs::canonicalize(file).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => std::path::absolute(file),
-        _ => Err(error),
-    })?;
-    let (Some(dir), Some(name)) = (real.parent(), real.file_name()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
-    };
-    fs::create_dir_all(dir)?;
-    let new = new_name(dir, name.to_owned());
+    let Place { real, dir, new } = Place::of(file)?;
     let written = write(&new, content, rights).and_then(|()| fs::rename(&new, &real));
     if let Err(error) = written {
         let _ = fs::remove_file(&new); // what is left there is removed by the next try, too
         return Err(error);
     }
-    sync_dir(dir)
+    sync_dir(&dir)
+}
+
+/// Does what [`replace`] does, except that `file` stays what it is.
+///
+/// # Errors
+/// `file` cannot be replaced.
+pub(crate) fn rehearse(file: &Path) -> io::Result<()> {
+    let new = Place::of(file)?.new;
+    let written = write(&new, b"", FileRights { mode: 0o600, owner: None });
+    let removed = fs::remove_file(&new);
+    written.and(removed)
+}
+
+/// Where a new file is written.
+struct Place {
+    /// The file that is replaced.
+    real: PathBuf,
+    /// Its directory, which is there.
+    dir: PathBuf,
+    /// The new file, before it has its name.
+    new: PathBuf,
+}
+
+impl Place {
+    fn of(file: &Path) -> io::Result<Self> {
+        let real = fs::canonicalize(file).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => std::path::absolute(file),
+            _ => Err(error),
+        })?;
+        let (Some(dir), Some(name)) = (real.parent(), real.file_name()) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
+        };
+        fs::create_dir_all(dir)?;
+        Ok(Self { new: new_name(dir, name.to_owned()), dir: dir.to_owned(), real })
+    }
 }
 
 /// Makes renamed, new and removed names of a directory survive a power cut.

@@ -12,12 +12,14 @@
 //! closed only by the uplink of its device, in its turn.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired};
-use crate::cloud::uplink::{SessionChange, SessionOrder, Wanted};
+use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, Wanted};
 use crate::decoders::Range;
 use crate::journal::correct::CorrectError;
 use crate::journal::let_go::LetGoError;
@@ -27,6 +29,9 @@ use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
 use crate::model::correction::Correction;
 use crate::status::{Board, Snapshot};
+
+/// How long an order about a session may wait for its uplink, which may wait for a key or an answer.
+const BEGIN_TIME: Duration = Duration::from_secs(60);
 
 /// The channel to the audits and repairs of each device, by the device's identity in the cloud.
 pub(crate) type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
@@ -43,6 +48,13 @@ pub(crate) enum OpsError {
     /// The daemon is stopping.
     #[error("passbridge is stopping")]
     Stopping,
+    /// The uplink of the device did not begin with the order, and will not.
+    #[error(
+        "the upload of this device did not come to it within {} s, and nothing was changed; `passbridge status` says what it \
+         waits for",
+        BEGIN_TIME.as_secs()
+    )]
+    NotBegun,
     /// This daemon does not upload to the device.
     #[error("this passbridge does not upload for device {0}")]
     UnknownDevice(String),
@@ -199,10 +211,19 @@ impl Ops {
     pub(crate) async fn session(&self, device: &str, wanted: Wanted, by: &str) -> Result<SessionChange, OpsError> {
         let orders = self.sessions.get(device).ok_or_else(|| OpsError::UnknownDevice(device.to_owned()))?;
         let (done, answer) = oneshot::channel();
-        let order = SessionOrder { wanted, by: by.into(), done };
-        // A device carries out one order at a time. The next one waits here.
-        orders.send(order).await.map_err(|_| OpsError::Stopping)?;
-        answer.await.map_err(|_| OpsError::Stopping)
+        let claim = Claim::default();
+        let order = SessionOrder { wanted, by: by.into(), done, claim: claim.clone() };
+        let ordered = async {
+            // A device carries out one order at a time. The next one waits here.
+            orders.send(order).await.map_err(|_| OpsError::Stopping)?;
+            answer.await.map_err(|_| OpsError::Stopping)
+        };
+        let mut ordered = std::pin::pin!(ordered);
+        match timeout(BEGIN_TIME, &mut ordered).await {
+            Ok(done) => done,
+            Err(_) if claim.take() => Err(OpsError::NotBegun),
+            Err(_) => ordered.await, // it was begun, so it ends
+        }
     }
 
     /// Asks a decoder for reads that it has stored. They arrive later, like any other read.
@@ -317,6 +338,27 @@ mod tests {
         assert!(matches!(ops.repair("B", "x".to_owned()).await, Err(OpsError::UnknownDevice(device)) if device == "B"));
         assert!(matches!(ops.adopt("A".to_owned(), "A").await, Err(OpsError::DeviceInUse(device)) if device == "A"));
         assert!(matches!(ops.let_go(None).await, Err(OpsError::NoJournal)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_waited_too_long_is_withdrawn_and_one_that_is_begun_is_waited_for() {
+        let (orders, mut ordered) = mpsc::channel(1);
+        let sessions: SessionOrders = [("A".into(), orders)].into();
+        let ops = Ops::new(Board::new("finish"), Repairs::new(), Decoders::new(), watch::Sender::default())
+            .with_sessions(sessions);
+        let wanted = || Wanted::Close { token: "T".into() };
+        assert!(matches!(ops.session("A", wanted(), "me").await, Err(OpsError::NotBegun)));
+        let withdrawn = ordered.recv().await.unwrap();
+        assert!(!withdrawn.claim.take(), "the uplink must not begin with it");
+        let uplink = async {
+            let order = ordered.recv().await.unwrap();
+            assert!(order.claim.take());
+            tokio::time::sleep(BEGIN_TIME * 2).await;
+            let outcome = crate::cloud::uplink::Outcome::Closed { token: "T".into() };
+            order.done.send(SessionChange { outcome, left: 0, on_their_way: 0 }).unwrap();
+        };
+        let (done, ()) = tokio::join!(ops.session("A", wanted(), "me"), uplink);
+        assert!(done.is_ok());
     }
 
     #[tokio::test]

@@ -1,6 +1,9 @@
 //! Orders of people to open or close a session, on their way to the machine and back. The log gets a
 //! line when an order is taken and a line with what became of it, with the name of who gave it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::machine::{Done, Input, Machine, Outcome, Wanted};
@@ -22,6 +25,20 @@ pub(crate) struct SessionOrder {
     pub by: Box<str>,
     /// Receives what became of it.
     pub done: oneshot::Sender<SessionChange>,
+    /// Who decides about the order.
+    pub claim: Claim,
+}
+
+/// An order is begun by the uplink, or withdrawn by who gave it, and never both: an order that has
+/// waited for long must not end a session in the middle of the race.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// Decides about the order. `false`: the other side did.
+    pub(crate) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// What became of an order.
@@ -66,7 +83,7 @@ impl Orders {
         if self.taken.is_none() && self.doing.is_none() {
             self.taken = self.asked.try_recv().ok();
         }
-        let Some(order) = self.taken.take() else { return Ok(None) };
+        let Some(order) = self.taken.take().filter(|order| order.claim.take()) else { return Ok(None) };
         let through = journal.durable();
         note(journal, &asked_in_words(&order, device)).await?;
         let wanted = order.wanted.clone();

@@ -66,7 +66,7 @@ pub(super) async fn open(args: &OpenArgs) -> Result<(), Failure> {
                 return Err(Failure::usage(text));
             };
             if !matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") {
-                return print("nothing was changed\n");
+                return Err(Failure::usage("nothing was changed: a session opens only after a y"));
             }
         }
     }

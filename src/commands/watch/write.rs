@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::delays::Figures;
 use crate::cloud::list::known::{BoxSide, Whose};
 use crate::cloud::rufus::FullPassing;
+use crate::commands::account::counted;
 use crate::commands::account::table::{Form, utc};
 use crate::commands::args::stdout;
 use crate::config::failure::Failure;
@@ -208,10 +209,9 @@ impl Screen {
 
     /// The end: how many passings were seen, and how long those of this box took.
     pub(super) fn summary(&mut self, seen: u64, figures: Option<Figures>) -> Result<(), Failure> {
-        let text = match figures {
-            Some(figures) => format!("{seen} passings; {}", self.told(figures)),
-            None => format!("{seen} passings; none whose read this box knows"),
-        };
+        let of_this_box =
+            figures.map_or_else(|| "none whose read this box knows".to_owned(), |figures| self.told(figures));
+        let text = format!("{}; {of_this_box}", counted(seen, "passing"));
         self.put(&text, &told_json("summary", Some(seen), figures, self.interval))?;
         self.flush()
     }
