@@ -29,7 +29,7 @@ mod notes;
 mod secrets;
 pub(crate) mod service;
 mod signals;
-mod telemetry;
+pub(crate) mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
+use crate::daemon::telemetry::MODELS;
+
 /// Where a serial number may be, the best place first: the firmware of a Pi and other ARM boards,
 /// the board of a PC, and else the identity that systemd gave the installation.
 const SERIAL_NUMBERS: [&str; 4] = [
-    "proc/device-tree/serial-number",
+    "sys/firmware/devicetree/base/serial-number",
     "sys/class/dmi/id/product_serial",
     "sys/class/dmi/id/board_serial",
     "etc/machine-id",
 ];
-const MODELS: [&str; 2] = ["proc/device-tree/model", "sys/class/dmi/id/product_name"];
 /// What boards have that nobody gave a number, in lower case.
 const NO_NUMBERS: [&str; 7] = [
     "0",
@@ -61,8 +62,8 @@ mod tests {
         put("sys/class/dmi/id/product_serial", "To Be Filled By O.E.M.\n");
         put("sys/class/dmi/id/board_serial", "00000000\n");
         assert_eq!(serial_number(root.path()).as_deref(), Some("0f1e2d3c4b5a69788796a5b4c3d2e1f0"));
-        put("proc/device-tree/serial-number", "10000000abcdef01\0");
-        put("proc/device-tree/model", "Raspberry Pi 4 Model B Rev 1.4\0");
+        put("sys/firmware/devicetree/base/serial-number", "10000000abcdef01\0");
+        put("sys/firmware/devicetree/base/model", "Raspberry Pi 4 Model B Rev 1.4\0");
         assert_eq!(serial_number(root.path()).as_deref(), Some("10000000abcdef01"));
         assert_eq!(model(root.path()).as_deref(), Some("Raspberry Pi 4 Model B Rev 1.4"));
     }

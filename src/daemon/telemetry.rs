@@ -47,8 +47,9 @@ const HOT_C: i32 = 80;
 /// It is hot until it is this cool.
 const HOT_UNTIL_C: i32 = 75;
 
-/// Where the kernel puts what it knows about the machine, below `/`.
-const MODELS: [&str; 2] = ["sys/firmware/devicetree/base/model", "sys/class/dmi/id/product_name"];
+/// Where the kernel says which machine this is, below `/`: a board with a device tree, or a PC.
+pub(crate) const MODELS: [&str; 2] = ["sys/firmware/devicetree/base/model", "sys/class/dmi/id/product_name"];
+/// Where it puts what it measures.
 const THERMAL: &str = "sys/class/thermal";
 const POWER: &str = "sys/class/power_supply";
 
