@@ -66,7 +66,7 @@ pub(crate) fn load(file: &Path, text: &str, has_key: bool, waits: &[Part]) -> Re
 }
 
 /// Tries whether a new `file` can be written, before something happens that nobody takes back. It
-/// makes the directory, as the writing will.
+/// changes nothing.
 ///
 /// # Errors
 /// Permission (77) or I/O (74): it cannot.

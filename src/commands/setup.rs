@@ -228,7 +228,8 @@ impl Setup {
     /// Binds the device, if one is to be bound, and puts its id into the text.
     async fn bind(&self, mut plan: Plan) -> Result<Plan, Failure> {
         let Some((client, binding)) = &plan.bind else { return Ok(plan) };
-        files::must_take(&self.file)?;
+        let key_file = plan.key.as_ref().map(|(file, _)| file);
+        [&self.file].into_iter().chain(key_file).try_for_each(|file| files::must_take(file))?;
         let bound = cloud_account::bind(client, binding).await?;
         let which = if bound.before { "This serial number was bound before, as" } else { "Bound a new device:" };
         self.ask.say(&format!("{which} {}", printable(&bound.device)));

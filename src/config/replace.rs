@@ -32,7 +32,9 @@ impl FileRights {
 /// # Errors
 /// The old file is unchanged.
 pub(crate) fn replace(file: &Path, content: &[u8], rights: FileRights) -> io::Result<()> {
-    let Place { real, dir, new } = Place::of(file)?;
+    let (real, dir, name) = place(file)?;
+    fs::create_dir_all(&dir)?;
+    let new = new_name(&dir, name);
     let written = write(&new, content, rights).and_then(|()| fs::rename(&new, &real));
     if let Err(error) = written {
         let _ = fs::remove_file(&new); // what is left there is removed by the next try, too
@@ -41,38 +43,29 @@ pub(crate) fn replace(file: &Path, content: &[u8], rights: FileRights) -> io::Re
     sync_dir(&dir)
 }
 
-/// Does what [`replace`] does, except that `file` stays what it is.
+/// Tries whether `file` can be replaced, and changes nothing: a new file is written where [`replace`]
+/// would write it, or, if that directory is not there yet, in the next one above, and removed.
 ///
 /// # Errors
 /// `file` cannot be replaced.
 pub(crate) fn rehearse(file: &Path) -> io::Result<()> {
-    let new = Place::of(file)?.new;
+    let (real, dir, name) = place(file)?;
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(&real);
+    let new = new_name(there, name);
     let written = write(&new, b"", FileRights { mode: 0o600, owner: None });
     let removed = fs::remove_file(&new);
     written.and(removed)
 }
 
-/// Where a new file is written.
-struct Place {
-    /// The file that is replaced.
-    real: PathBuf,
-    /// Its directory, which is there.
-    dir: PathBuf,
-    /// The new file, before it has its name.
-    new: PathBuf,
-}
-
-impl Place {
-    fn of(file: &Path) -> io::Result<Self> {
-        let real = fs::canonicalize(file).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => std::path::absolute(file),
-            _ => Err(error),
-        })?;
-        let (Some(dir), Some(name)) = (real.parent(), real.file_name()) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"));
-        };
-        fs::create_dir_all(dir)?;
-        Ok(Self { new: new_name(dir, name.to_owned()), dir: dir.to_owned(), real })
+/// The file that `file` leads to, its directory and its name.
+fn place(file: &Path) -> io::Result<(PathBuf, PathBuf, OsString)> {
+    let real = fs::canonicalize(file).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => std::path::absolute(file),
+        _ => Err(error),
+    })?;
+    match (real.parent(), real.file_name()) {
+        (Some(dir), Some(name)) => Ok((real.clone(), dir.to_owned(), name.to_owned())),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it names no file")),
     }
 }
 
@@ -147,5 +140,17 @@ mod tests {
         assert!(replace(&file, b"two", PRIVATE).is_err());
         assert!(file.is_dir());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_rehearsal_tells_what_would_fail_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("not/there/yet/file");
+        rehearse(&file).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        fs::write(dir.path().join("file"), "old").unwrap();
+        rehearse(&dir.path().join("file")).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("file")).unwrap(), "old");
+        assert!(rehearse(Path::new("/proc/nope/file")).is_err());
     }
 }
