@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
-use jiff::civil::{DateTime, Time};
+use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
 use crate::config::failure::Failure;
@@ -120,8 +120,7 @@ pub(crate) fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Time
         return Ok(instant);
     }
     let instant = |local: DateTime| zone.to_timestamp(local).map_err(|_| must());
-    let is_time = text.contains(':') && !text.contains(['T', ' ', '-']);
-    if is_time {
+    if is_time_of_day(text) {
         let time: Time = text.parse().map_err(|_| must())?;
         let today = zone.to_datetime(now).date();
         let last = instant(today.to_datetime(time))?;
@@ -138,6 +137,30 @@ pub(crate) fn who() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
     let mut named = named.filter(|name| !name.is_empty() && name.len() <= 64);
     named.next().unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()))
+}
+
+/// Whether a moment is a time of day, without a date.
+fn is_time_of_day(text: &str) -> bool {
+    text.contains(':') && !text.contains(['T', ' ', '-'])
+}
+
+/// Parses the end of a time span as a person types it, like [`moment`]. But a time of day is the first one
+/// after `from`, because `--from 10:00 --to 11:30` is one span also at 11:00.
+pub(crate) fn end_moment(
+    text: &str,
+    from: Option<Timestamp>,
+    zone: &TimeZone,
+    now: Timestamp,
+) -> Result<Timestamp, String> {
+    let last = moment(text, zone, now)?;
+    let Some(from) = from.filter(|_| is_time_of_day(text)) else { return Ok(last) };
+    let time = zone.to_datetime(last).time();
+    let day = zone.to_datetime(from).date();
+    let on = |day: Date| zone.to_timestamp(day.to_datetime(time)).map_err(|error| error.to_string());
+    match on(day)? {
+        same_day if same_day > from => Ok(same_day),
+        _ => on(day.tomorrow().map_err(|error| error.to_string())?),
+    }
 }
 
 /// Writes the result of a command to standard output.
@@ -227,5 +250,22 @@ mod tests {
         ] {
             assert!(moment(wrong, &zone, now).unwrap_err().contains("such as 10:00"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_span_is_the_first_time_after_its_beginning() {
+        let zone = TimeZone::get("Europe/Madrid").unwrap();
+        let now: Timestamp = "2026-07-05T09:00:00Z".parse().unwrap(); // 11:00 in Madrid
+        let from = moment("10:00", &zone, now).unwrap();
+        for (text, instant) in [
+            ("11:30", "2026-07-05T09:30:00Z"), // in half an hour
+            ("10:30", "2026-07-05T08:30:00Z"),
+            ("09:00", "2026-07-06T07:00:00Z"),
+            ("2026-07-04T11:30", "2026-07-04T09:30:00Z"),
+        ] {
+            assert_eq!(end_moment(text, Some(from), &zone, now), Ok(instant.parse().unwrap()), "{text}");
+        }
+        assert_eq!(end_moment("11:30", None, &zone, now), moment("11:30", &zone, now));
+        assert!(end_moment("25:00", Some(from), &zone, now).is_err());
     }
 }

@@ -185,7 +185,11 @@ impl Work {
             args::moment(text, &zone, now).map_err(must)
         };
         let from = moment("--from", self.args.from.as_deref().unwrap_or_default())?;
-        let to = self.args.to.as_deref().map(|to| moment("--to", to)).transpose()?;
+        let end = |to: &str| {
+            let must = |must: String| Failure::usage(format!("--to {to}: must be {must}"));
+            args::end_moment(to, Some(from), &zone, now).map_err(must)
+        };
+        let to = self.args.to.as_deref().map(end).transpose()?;
         if to.is_some_and(|to| to <= from) {
             return Err(Failure::usage("--to must be later than --from"));
         }

@@ -76,14 +76,13 @@ pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     let durable = control::durable(&config.data_dir).await?;
     let reading = export::Reading::new(&config);
     let zone = args.times.zone();
-    let instant = |flag: &str, text: Option<String>| {
-        let read = |text: String| {
-            let must = |must: String| Failure::usage(format!("{flag} {text}: must be {must}"));
-            args::moment(&text, &zone, Timestamp::now()).map_err(must)
-        };
-        text.map(read).transpose()
-    };
-    let (from, to) = (instant("--from", args.from)?, instant("--to", args.to)?);
+    let now = Timestamp::now();
+    let must =
+        |flag: &'static str, text: String| move |must: String| Failure::usage(format!("{flag} {text}: must be {must}"));
+    let begin = |text: String| args::moment(&text, &zone, now).map_err(must("--from", text));
+    let from = args.from.map(begin).transpose()?;
+    let end = |text: String| args::end_moment(&text, from, &zone, now).map_err(must("--to", text));
+    let to = args.to.map(end).transpose()?;
     if from.zip(to).is_some_and(|(from, to)| to <= from) {
         return Err(Failure::usage("--to must be later than --from"));
     }

@@ -88,7 +88,10 @@ impl PassingsArgs {
         let Some(from) = &self.from else { return Ok(None) };
         let from = instant("--from", from)?;
         let to = match &self.to {
-            Some(to) => instant("--to", to)?,
+            Some(to) => {
+                let must = |must| Failure::usage(format!("--to {to}: must be {must}"));
+                args::end_moment(to, Some(from), &zone, now).map_err(must)?
+            }
             None => now.saturating_add(AHEAD).map_err(|error| Failure::usage(error.to_string()))?,
         };
         if to <= from {

@@ -70,7 +70,12 @@ impl RewindArgs {
             };
             args::moment(text, &zone, now).map_err(must)
         };
-        let window = (moment("--from", from)?, to.map_or(Ok(now), |to| moment("--to", to))?);
+        let from = moment("--from", from)?;
+        let end = |to| {
+            let must = |must| Failure::usage(format!("--to {to}: must be {must}"));
+            args::end_moment(to, Some(from), &zone, now).map_err(must)
+        };
+        let window = (from, to.map_or(Ok(now), end)?);
         self.numbers_between(window).await.map(Some)
     }
 

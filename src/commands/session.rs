@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use self::which::{CloseArgs, OpenArgs, Shared, active, none_is_active};
 use crate::cloud::rufus::SessionInfo;
 use crate::commands::account::table::{self, Cell, Column, column, detail};
-use crate::commands::account::{Account, Progress, failure};
+use crate::commands::account::{Account, Progress, failure, name};
 use crate::commands::args::print;
 use crate::config::failure::Failure;
 use crate::model::text::tail;
@@ -50,7 +50,7 @@ pub(crate) struct SessionsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SessionArgs {
     /// Token of the session, or at least its last six characters.
-    #[arg(value_name = "TOKEN")]
+    #[arg(value_name = "TOKEN", value_parser = name)]
     token: Option<String>,
     #[command(flatten)]
     shared: Shared,

@@ -7,7 +7,8 @@
 //!   worst state that applies is shown, and all problems are rows under it.
 //! * **A worse state is shown at once, a better one only after [`CALM`].** A cable with a loose
 //!   contact must not make the sentence change all the time.
-//! * **Only what is known.** The sentence says "The times are right" only when every clock was
+//! * **Only what is known.** While a better state waits, the sentence says that it is about a moment
+//!   ago. The sentence says "The times are right" only when every clock was
 //!   compared and none is off. It says that a mat reads only if that mat gave a read lately.
 //! * Pure: a snapshot and the time since the start are passed in. There is no clock and no I/O.
 
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::problem::{Cause, ProblemCode};
+use super::severity::Severity;
 use super::snapshot::{ClockBy, DecoderStatus, LinkState, Problem, Snapshot, UploadState, UploadStatus};
 use super::state::BoxState;
 use super::words::{age, count, offset_in_words, short};
@@ -61,6 +63,8 @@ pub(super) struct StateVerdict {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Judge {
     shown: StateVerdict,
+    /// What is shown while a better state waits.
+    calming: StateVerdict,
     /// When the shown state began, on the box's monotonic clock.
     since: Duration,
     /// When the shown state last applied.
@@ -78,7 +82,14 @@ impl Judge {
         let calms = self.shown.state < BoxState::Ready && !self.shown.starting;
         let waits = better && calms && now.saturating_sub(self.applied) < CALM;
         if self.looked && waits {
-            return &self.shown;
+            // The state stays for a moment, but what it was about may be over.
+            self.calming = StateVerdict {
+                sentence: format!("A moment ago: {}", self.shown.sentence),
+                todo: Vec::new(),
+                by_itself: Some("It is better now. The box waits five seconds to see whether it stays so.".to_owned()),
+                ..self.shown.clone()
+            };
+            return &self.calming;
         }
         if !self.looked || found.state != self.shown.state {
             self.since = now;
@@ -282,18 +293,28 @@ fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Dura
 fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
     let all: Vec<&DecoderStatus> = status.decoders.iter().collect();
     let names = readers(&all, now);
-    let cloud = cloud(status);
+    let (cloud, urgent) = (cloud(status), urgent(status));
     if !names.is_empty() {
         let reading = does(&names, "reads", "read");
         let sentence = format!("{reading}.{}{} {cloud}", idle_in_words(&all, now), times(status, &names));
-        return StateVerdict { state: BoxState::Reading, sentence, ..StateVerdict::default() };
+        return StateVerdict { state: BoxState::Reading, sentence, todo: urgent, ..StateVerdict::default() };
     }
     let idle = match idle_in_words(&all, now) {
         idle if idle.is_empty() => "No mat is connected yet.".to_owned(),
         idle => idle.trim_start().to_owned(),
     };
-    let todo = vec!["Pass a test chip over each mat.".to_owned()];
+    let todo = match urgent.is_empty() {
+        true => vec!["Pass a test chip over each mat.".to_owned()],
+        false => urgent,
+    };
     StateVerdict { state: BoxState::Ready, sentence: format!("{idle} {cloud}"), todo, by_itself: None, starting: false }
+}
+
+/// What to do about problems that are critical and cause no state of their own.
+fn urgent(status: &Snapshot) -> Vec<String> {
+    let codes = status.problems.iter().filter_map(|problem| ProblemCode::of_word(&problem.code));
+    let critical = codes.filter(|code| code.severity() == Severity::Critical && matches!(code.cause(), Cause::Row));
+    critical.take(TODO).map(|code| code.hint().to_owned()).collect()
 }
 
 /// The decoders that gave a live read lately. A connection alone proves nothing.
@@ -369,13 +390,21 @@ fn cloud(status: &Snapshot) -> String {
     if status.uploads.is_empty() {
         return "The reads stay on this box.".to_owned();
     }
+    // A comparison, or another sender, showed that the cloud is not as this box has it.
+    let differs = [ProblemCode::AuditDiffers, ProblemCode::OtherWriter];
+    if status.problems.iter().any(|problem| differs.iter().any(|code| problem.code == code.word())) {
+        return "The cloud does not hold exactly what this box sent: see below.".to_owned();
+    }
     let journal = &status.journal;
-    match journal.oldest_pending_s.filter(|_| journal.pending > 0) {
+    let held_up = |upload: &UploadStatus| away(upload) || upload.waits_for.is_some() || upload.last_error.is_some();
+    let oldest = journal.oldest_pending_s.filter(|_| journal.pending > 0);
+    match oldest {
         Some(oldest) if oldest >= UP_TO_DATE => format!("The cloud is {} behind.", age(oldest)),
-        _ if status.uploads.iter().any(|upload| upload.session.is_none()) => match status.uploads.iter().any(away) {
-            true => "The cloud has not got everything yet.".to_owned(),
-            false => "The cloud has not told its session yet.".to_owned(),
-        },
+        Some(_) if status.uploads.iter().any(held_up) => "The cloud has not got everything yet.".to_owned(),
+        None if status.uploads.iter().any(away) => "The cloud has got everything so far.".to_owned(),
+        _ if status.uploads.iter().any(|upload| upload.session.is_none()) => {
+            "The cloud has not told its session yet.".to_owned()
+        }
         _ => "The cloud is up to date.".to_owned(),
     }
 }

@@ -139,14 +139,14 @@ fn asked_in_words(order: &SessionOrder, device: &str) -> String {
 impl SessionChange {
     fn in_words(&self, order: &SessionOrder, device: &str) -> String {
         let (device, by, on_their_way) = (tail(device), &order.by, self.on_their_way);
-        let rest = match (self.left, on_their_way) {
-            (0, 0) => String::new(),
-            (left, 0) => format!("; {left} reads that waited go into the next session"),
-            (left, _) => format!(
-                "; {left} reads that waited go into the next session, and {on_their_way} passings are looked for in the \
-                 session before"
-            ),
-        };
+        let whither = if matches!(self.outcome, Outcome::Opened { .. }) { "the new" } else { "the next" };
+        let mut rest = String::new();
+        if self.left > 0 {
+            rest += &format!("; {} reads that waited go into {whither} session", self.left);
+        }
+        if on_their_way > 0 {
+            rest += &format!("; {on_their_way} passings are looked for in the session before");
+        }
         match &self.outcome {
             Outcome::Opened { session, before } => {
                 let ended = before.as_ref().map_or(String::new(), |before| {

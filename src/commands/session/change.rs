@@ -15,7 +15,7 @@ use crate::cloud::rufus::account::Call;
 use crate::cloud::rufus::{CallError, Session, SessionInfo};
 use crate::cloud::uplink::LEFT_MAX;
 use crate::commands::account::table::{self, Cell, Column, column, detail};
-use crate::commands::account::{Account, Progress, make, typed_answer};
+use crate::commands::account::{Account, Progress, counted, make, typed_answer};
 use crate::commands::args::{print, who};
 use crate::config::SessionMode;
 use crate::config::failure::Failure;
@@ -57,18 +57,7 @@ pub(super) async fn open(args: &OpenArgs) -> Result<(), Failure> {
     };
     if let Some(ended) = ends {
         let ends = format!("{ended} ends for ever when another one opens.");
-        if args.yes {
-            logging::say(&ends);
-        } else {
-            let question = format!("{ends} Open \"{}\"? [y/N]", printable(&args.alias));
-            let Some(answer) = typed_answer(&question)? else {
-                let text = format!("{ends} Nobody can be asked here: add --yes. Nothing was changed");
-                return Err(Failure::usage(text));
-            };
-            if !matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") {
-                return Err(Failure::usage("nothing was changed: a session opens only after a y"));
-            }
-        }
+        agreed(args.yes, &ends, &format!("Open \"{}\"?", printable(&args.alias)))?;
     }
     let alias = args.alias.clone();
     let request = ControlRequest::SessionOpen { device: device.clone(), alias, by: who() };
@@ -83,10 +72,26 @@ pub(super) async fn open(args: &OpenArgs) -> Result<(), Failure> {
     tell(&account, shared, &changed, by_daemon)
 }
 
+/// Lets a person agree to the end of a session, which nobody takes back.
+///
+/// # Errors
+/// Usage (64): nobody agreed.
+fn agreed(yes: bool, ends: &str, question: &str) -> Result<(), Failure> {
+    if yes {
+        logging::say(ends);
+        return Ok(());
+    }
+    match typed_answer(&format!("{ends} {question} [y/N]"))? {
+        None => Err(Failure::usage(format!("{ends} Nobody can be asked here: add --yes. Nothing was changed"))),
+        Some(answer) if matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") => Ok(()),
+        Some(_) => Err(Failure::usage("nothing was changed: that needs a y")),
+    }
+}
+
 /// Closes a session.
 ///
 /// # Errors
-/// Usage (64): there is no such session. Unavailable (69): no session is active. Otherwise as the
+/// Usage (64): nobody agreed, or there is no such session. Unavailable (69): no session is active. Otherwise as the
 /// cloud answers.
 pub(super) async fn close(args: &CloseArgs) -> Result<(), Failure> {
     let shared = &args.shared;
@@ -104,6 +109,7 @@ pub(super) async fn close(args: &CloseArgs) -> Result<(), Failure> {
     if info.active == Some(false) {
         return print(&format!("the session {} is closed already\n", in_words(shared, &info)));
     }
+    agreed(args.yes, &format!("the session {} ends for ever.", in_words(shared, &info)), "Close it?")?;
     let token = info.session.token.to_string();
     let request = ControlRequest::SessionClose { device: device.clone(), token, by: who() };
     let waiting = Progress::new("what waits goes up first, then the session closes");
@@ -141,11 +147,7 @@ fn in_words(shared: &Shared, info: &SessionInfo) -> String {
     };
     let since = info.created_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let since = since.map_or(String::new(), |since| format!(", opened {}", shared.times.shown().second(since)));
-    let count = match session.passings {
-        None => String::new(),
-        Some(1) => ", 1 passing".to_owned(),
-        Some(count) => format!(", {count} passings"),
-    };
+    let count = session.passings.map_or(String::new(), |count| format!(", {}", counted(count, "passing")));
     format!("{name} (…{}{since}{count})", tail(&session.token))
 }
 
@@ -275,7 +277,8 @@ fn tell(account: &Account, shared: &Shared, changed: &Changed, by_daemon: bool) 
     if let Some(before) = before {
         text += &format!("the session \"{}\" (…{}) ended\n", named(before), tail(&before.token));
     }
-    text += &rest(left, on_their_way, by_daemon);
+    let whither = if outcome == "opened" { "this new session" } else { "the next session" };
+    text += &rest(left, on_their_way, by_daemon, whither);
     let creates = account.config.cloud.as_ref().is_some_and(|cloud| cloud.session == SessionMode::Create);
     if outcome == "closed" && creates && by_daemon {
         text += "the box opens another one by itself when the next read waits ([cloud] session = \"create\")\n";
@@ -283,24 +286,24 @@ fn tell(account: &Account, shared: &Shared, changed: &Changed, by_daemon: bool) 
     print(&text)
 }
 
-/// What did not go into the session before.
-fn rest(left: usize, on_their_way: usize, by_daemon: bool) -> String {
+/// What did not go into the session before. `whither`: the session that gets it.
+fn rest(left: usize, on_their_way: usize, by_daemon: bool, whither: &str) -> String {
+    let when = if by_daemon { "" } else { " when passbridge runs" };
     let reads = match left {
         0 => String::new(),
-        1 => "1 read waits on this box, and goes into the next session".to_owned(),
-        LEFT_MAX if by_daemon => format!("{LEFT_MAX} reads or more wait on this box, and go into the next session"),
-        left => format!("{left} reads wait on this box, and go into the next session"),
+        1 => format!("1 read waits on this box. It goes into {whither}{when}\n"),
+        LEFT_MAX if by_daemon => format!("{LEFT_MAX} reads or more wait on this box. They go into {whither}\n"),
+        left => format!("{left} reads wait on this box. They go into {whither}{when}\n"),
     };
-    let reads = match (reads.is_empty(), by_daemon) {
-        (true, _) => reads,
-        (false, true) => reads + "\n",
-        (false, false) => reads + " when passbridge runs\n",
-    };
-    match on_their_way {
+    match u64::try_from(on_their_way).unwrap_or(u64::MAX) {
         0 => reads,
-        count => format!(
-            "{reads}{count} passings were on their way: the box asks the cloud for them, and sends those again that the session \
-             before does not have, into the next one\n"
+        way => format!(
+            "{reads}{} on the way: the box asks the cloud for them, and sends those that the session before does not have \
+             into {whither}\n",
+            match way {
+                1 => "1 passing was".to_owned(),
+                way => format!("{way} passings were"),
+            }
         ),
     }
 }
@@ -348,9 +351,12 @@ mod tests {
 
     #[test]
     fn what_did_not_go_into_the_session_before_is_told() {
-        assert_eq!(rest(0, 0, true), "");
-        assert_eq!(rest(1, 0, true), "1 read waits on this box, and goes into the next session\n");
-        assert!(rest(7, 0, false).ends_with("when passbridge runs\n"));
-        assert!(rest(LEFT_MAX, 3, true).contains("5000 reads or more") && rest(0, 3, true).starts_with("3 passings"));
+        let new = "this new session";
+        assert_eq!(rest(0, 0, true, new), "");
+        assert_eq!(rest(1, 0, true, new), "1 read waits on this box. It goes into this new session\n");
+        assert!(rest(7, 0, false, new).ends_with("when passbridge runs\n"));
+        let many = rest(LEFT_MAX, 3, true, "the next session");
+        assert!(many.contains("5000 reads or more") && many.contains("3 passings were on the way"), "{many}");
+        assert!(rest(0, 1, true, new).starts_with("1 passing was on the way"));
     }
 }

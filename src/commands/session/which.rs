@@ -38,8 +38,11 @@ pub(crate) struct OpenArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CloseArgs {
     /// Token of the session, or at least its last six characters.
-    #[arg(value_name = "TOKEN")]
+    #[arg(value_name = "TOKEN", value_parser = name)]
     pub(super) token: Option<String>,
+    /// Do not ask whether the session may end.
+    #[arg(long)]
+    pub(super) yes: bool,
     #[command(flatten)]
     pub(super) shared: Shared,
 }

@@ -91,10 +91,10 @@ async fn a_session_that_is_opened_amid_a_race_begins_where_the_old_one_ends_and_
     assert!(notes[0].contains("user ") && notes[0].contains("asks to open the session"), "{notes:#?}");
     assert!(notes[1].contains("was opened by user ") && notes[1].contains("Morning"), "{notes:#?}");
 
-    let (code, closed, told) = session(&site, &["close", &new[new.len() - 6..]]).await;
+    let (code, closed, told) = session(&site, &["close", &new[new.len() - 6..], "--yes"]).await;
     assert_eq!((code, &closed["outcome"]), (Some(0), &"closed".into()), "{told}");
     assert!(cloud.sessions(DEVICE).iter().all(|session| !session.active));
-    let (code, _, told) = session(&site, &["close"]).await;
+    let (code, _, told) = session(&site, &["close", "--yes"]).await;
     assert!(code == Some(69) && told.contains("no active session"), "{told}");
     running.stop().await;
 }
@@ -158,7 +158,7 @@ async fn an_open_whose_answer_is_lost_opens_one_session_with_a_daemon_and_withou
         assert_eq!(cloud.sessions(DEVICE).len(), 2, "it is not sent again");
 
         cloud.fault(On::Close, CloudFault::after(Answer::Cut));
-        let (code, closed, told) = session(&site, &["close"]).await;
+        let (code, closed, told) = session(&site, &["close", "--yes"]).await;
         assert_eq!((code, &closed["outcome"]), (Some(0), &"closed".into()), "{told}");
         if let Some(running) = running {
             running.stop().await;
