@@ -55,12 +55,13 @@ use crate::cloud::passing::{BibFile, Bibs, Mapper, UnknownChips};
 use crate::cloud::rufus;
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::config::failure::Failure;
-use crate::config::{CloudConfig, Config, LoadOptions, Loaded, StatusConfig};
+use crate::config::{CloudConfig, Config, LoadOptions, Loaded};
 use crate::export;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
 use crate::model::clock::Wall;
 use crate::serve::control::Socket;
+use crate::serve::invite::Invites;
 use crate::serve::ops::{Decoders, Ops, Repairs, SessionOrders};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
@@ -148,22 +149,26 @@ impl Daemon {
         daemon.start_chores(&config);
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
-        if let Some(page) = page {
-            daemon.start_page(page, &config.status);
-        }
         let repairs = daemon.start_cloud(&config, wall).await;
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
+        let invites = Invites::default();
         let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone())
-            .with_sessions(daemon.sessions.clone());
-        let mut socket = Socket::new(&config.data_dir, ops);
+            .with_sessions(daemon.sessions.clone())
+            .with_door(invites.clone(), web::door_of(&config.status, daemon.status_address));
+        let commands = watch::Sender::new(ops.clone());
+        if let Some(page) = page {
+            daemon.start_page(page, &config, invites, commands.subscribe());
+        }
+        let mut socket = Socket::new(&config.data_dir, ops.clone());
         // The daemon has the lock of the journal, so no other daemon listens on this socket.
         if daemon.home.journal().is_some() {
             socket.bind();
         }
         let serving = stop.clone();
         daemon.spawn_with_journal("control socket", async move |journal| {
+            commands.send_replace(ops.with_journal(journal.clone()));
             socket.with_journal(journal).serve(serving).await;
             Ok(())
         });
@@ -201,14 +206,22 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(&mut self, page: web::WebPage, status: &StatusConfig) {
+    fn start_page(&mut self, page: web::WebPage, config: &Config, invites: Invites, ops: watch::Receiver<Ops>) {
+        let status = &config.status;
         let access = match (&status.token, &status.token_file) {
             (Some(token), _) => web::Audience::Token(Arc::new(token.clone())),
             (None, Some(_)) => web::Audience::Locked,
             (None, None) => web::Audience::Open,
         };
         let access = watch::Sender::new(access);
-        let serve = web::serve(page, self.board.clone(), access.subscribe(), self.stop.clone());
+        let serving = web::Serving {
+            board: self.board.clone(),
+            access: access.subscribe(),
+            invites: invites.clone(),
+            ops,
+            reading: export::Reading::new(config),
+        };
+        let serve = web::serve(page, serving, self.stop.clone());
         self.spawn("status page", async move {
             serve.await;
             Ok(())
@@ -224,6 +237,7 @@ impl Daemon {
         };
         let take = move |token: SecretString| {
             access.send_replace(web::Audience::Token(Arc::new(token)));
+            invites.forget();
             Ok(())
         };
         self.follow_secret(file, take);

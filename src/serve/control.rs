@@ -44,6 +44,7 @@ use crate::cloud::uplink::Wanted;
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::link::capture::tap::Recording;
+use crate::serve::invite::{Invitation, LIFE};
 use crate::serve::ops::{Capturing, DecoderRefusal, Ops};
 use crate::serve::web;
 use crate::status::ProblemCode;
@@ -251,6 +252,9 @@ impl From<Value> for Reply {
 async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
     let done = match request {
         ControlRequest::Status => Ok(serde_json::to_value(ops.status())?),
+        ControlRequest::Invite => ops.invite().map(|Invitation { token, listen }| {
+            json!({ "token": token, "valid_s": LIFE.as_secs(), "listen": listen })
+        }),
         ControlRequest::Durable => Ok(json!({ "durable": ops.durable().await })),
         ControlRequest::Repair { device, session } => {
             ops.repair(&device, session).await.map(|repaired| Value::from(&repaired))

@@ -12,11 +12,15 @@
 //! closed only by the uplink of its device, in its turn.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::invite::{Invitation, Invites};
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired};
 use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, Wanted};
@@ -28,6 +32,7 @@ use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
 use crate::model::correction::Correction;
+use crate::model::text::printable;
 use crate::status::{Board, Snapshot};
 
 /// How long an order about a session may wait for its uplink, which may wait for a key or an answer.
@@ -67,6 +72,12 @@ pub(crate) enum OpsError {
     /// The journal is not open.
     #[error("there is no journal")]
     NoJournal,
+    /// Nobody can be let in, because the page has no token, or listens nowhere.
+    #[error("the page of this box cannot be opened from another machine: {0}")]
+    NoDoor(&'static str),
+    /// The kernel gives no random bytes.
+    #[error("the box has no random numbers yet ({0}): try again")]
+    Random(std::io::Error),
     /// The reads that are held back could not be released.
     #[error(transparent)]
     LetGo(#[from] LetGoError),
@@ -111,7 +122,14 @@ pub(crate) struct Ops {
     try_again: watch::Sender<u64>,
     /// `None` until the journal is open.
     journal: Option<Journal>,
+    /// Tokens for one use, with which the page lets somebody in.
+    invites: Invites,
+    /// Where the page listens, if it lets somebody in.
+    door: Result<SocketAddr, &'static str>,
 }
+
+/// Why the page lets nobody in from another machine.
+const NO_PAGE: &str = "it is off. Set `listen` under [status], such as \"0.0.0.0:8470\", and `token_file`";
 
 /// Shows on the board how many reads the journal has, and what became of them.
 pub(crate) fn show_counts(journal: &Journal, board: &Board) {
@@ -133,7 +151,8 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
     pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
-        Self { board, repairs, sessions: SessionOrders::new(), decoders, try_again, journal: None }
+        let (sessions, invites, door) = (SessionOrders::new(), Invites::default(), Err(NO_PAGE));
+        Self { board, repairs, sessions, decoders, try_again, journal: None, invites, door }
     }
 
     /// The same handle, which can open and close the sessions of these devices.
@@ -146,6 +165,46 @@ impl Ops {
     #[must_use]
     pub(crate) fn with_journal(self, journal: Journal) -> Self {
         Self { journal: Some(journal), ..self }
+    }
+
+    /// The same handle, which can invite somebody to the page. `door` is where the page listens, or why
+    /// it lets nobody in.
+    #[must_use]
+    pub(crate) fn with_door(self, invites: Invites, door: Result<SocketAddr, &'static str>) -> Self {
+        Self { invites, door, ..self }
+    }
+
+    /// Makes a token for one use, with which a browser is let in to the page.
+    ///
+    /// # Errors
+    /// The page lets nobody in, or the kernel gives no random bytes.
+    pub(crate) fn invite(&self) -> Result<Invitation, OpsError> {
+        let listen = self.door.map_err(OpsError::NoDoor)?;
+        let token = self.invites.make(Instant::now()).map_err(OpsError::Random)?;
+        tracing::info!("a code for one login to the page was made");
+        Ok(Invitation { token, listen })
+    }
+
+    /// The wall clock of the box.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.board.now()
+    }
+
+    /// The data directory of the journal. `None` until the journal is open.
+    pub(crate) fn data_dir(&self) -> Option<&Path> {
+        self.journal.as_ref().map(Journal::dir)
+    }
+
+    /// Writes into the log of the box that somebody did something: `what`, who and from where, and
+    /// what became of it. Without a journal it is only in the log of the process.
+    pub(crate) async fn note_action(&self, what: &str, by: &str, outcome: &str) {
+        let text = printable(&format!("{what} ({by}): {outcome}"));
+        tracing::info!("{text}");
+        if let Some(journal) = &self.journal
+            && let Err(error) = journal.note("action", &text).await
+        {
+            tracing::warn!(%error, "the line about it is not in the log of the box");
+        }
     }
 
     /// The board of the box.

@@ -1,19 +1,20 @@
-//! The box over HTTP: status as text, JSON and metrics, the newest reads, and changes as they
-//! happen. Read only.
+//! The box over HTTP: status as text, JSON and metrics, the newest reads, changes as they happen,
+//! and, behind a login, what can be done with the box ([`doing`]).
 //!
 //! Must hold:
-//! * This module cannot change or delay what is kept. It only reads the [`Board`].
+//! * This module cannot delay what is kept. It reads the [`Board`], and gives commands to
+//!   [`Ops`] alone.
 //! * A client has a bounded cost. There is a limit for connections, the size of a request's head
 //!   and the time to send it, the time for which an answer waits for a client that does not read,
-//!   and event streams. A request with a body is refused. One other machine cannot use all
-//!   the connections.
+//!   and event streams. A request with a body is refused, except a short form to an address that
+//!   takes forms. One other machine cannot use all the connections.
 //! * A page of another site in the timer's browser gets no data. There is no CORS, and without a
 //!   token, only a request that names this box by address or as `localhost` is answered. So a
 //!   foreign name that its owner points to this box later (DNS rebinding) is refused.
-//! * With a token set, every path except `/healthz` and `/readyz` requires it (a supervisor has no
-//!   token, and these two return only what it needs). While the file of the token cannot be read,
-//!   every other path is refused. Without a token, the configuration allows only a loopback
-//!   address.
+//! * With a token set, every path except `/healthz` and `/readyz` requires it, or a login ([`door`]). A
+//!   supervisor has no token, and these two return only what it needs. While the file of the token
+//!   cannot be read, every other path is refused. Without a token, the configuration allows only a
+//!   loopback address, and nothing can be changed.
 //! * A port that is in use, and an address that the box does not have, are waited for: reads are
 //!   kept without a page.
 //! * `/readyz` is 200 only while reads can be kept.
@@ -22,7 +23,11 @@
 //! headers, because pages of other sites need no data from the box.
 
 pub(crate) mod ask;
+mod doing;
+mod door;
+mod frame;
 mod metrics;
+mod peer;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -34,16 +39,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Query, Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use futures_util::stream;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use secrecy::SecretString;
 use serde::Deserialize;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -51,8 +56,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::doing::Doing;
+use self::door::Door;
+use self::door::form::announces_form;
+pub(crate) use self::door::Audience;
+use self::peer::Peer;
+use crate::config::StatusConfig;
 use crate::config::failure::Failure;
+use crate::export::Reading;
 use crate::model::shown::ShownIn;
+use crate::serve::invite::Invites;
+use crate::serve::ops::Ops;
 use crate::status::glance;
 use crate::status::{Board, ProblemCode, RECENT_READS};
 
@@ -106,17 +120,6 @@ pub(crate) struct WebPage {
     address: SocketAddr,
     /// Why there is none yet.
     listener: std::io::Result<TcpListener>,
-}
-
-/// Who is shown more than that the process lives.
-#[derive(Clone, Debug)]
-pub(crate) enum Audience {
-    /// Everybody who asks for this box; the address is loopback.
-    Open,
-    /// Who shows the token.
-    Token(Arc<SecretString>),
-    /// Nobody: the token cannot be read.
-    Locked,
 }
 
 impl WebPage {
@@ -174,10 +177,42 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
     }
 }
 
+/// What the page needs of the daemon.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    /// What is shown.
+    pub board: Board,
+    /// Who is shown it.
+    pub access: watch::Receiver<Audience>,
+    /// The tokens for one use that let somebody in.
+    pub invites: Invites,
+    /// The commands. They get the journal when it is open.
+    pub ops: watch::Receiver<Ops>,
+    /// How stamps and chips of the log are understood in a download.
+    pub reading: Reading,
+}
+
+/// Where the page listens, if it lets somebody in from another machine. `actual`: the address that
+/// it has by now.
+///
+/// # Errors
+/// Why it lets nobody in, and what to do.
+pub(crate) fn door_of(status: &StatusConfig, actual: Option<SocketAddr>) -> Result<SocketAddr, &'static str> {
+    const SET: &str = "set `listen = \"0.0.0.0:8470\"` and `token_file` under [status], and restart passbridge";
+    const OFF: &str = "the page is off; set `listen = \"0.0.0.0:8470\"` and `token_file` under [status], and restart passbridge";
+    const NO_TOKEN: &str = "it has no token; set `token_file` and `listen = \"0.0.0.0:8470\"` under [status], and restart passbridge";
+    let listen = actual.or(status.listen).ok_or(OFF)?;
+    match status.token_file.is_some() || status.token.is_some() {
+        true if listen.ip().is_loopback() => Err(SET),
+        true => Ok(listen),
+        false => Err(NO_TOKEN),
+    }
+}
+
 /// Answers requests until `stop`. Then requests in progress may end within a second.
-pub(crate) async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
-    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
-    let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
+pub(crate) async fn serve(page: WebPage, serving: Serving, stop: CancellationToken) {
+    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &serving.board)).await else { return };
+    let router = router(serving, &stop);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let peers = Peers::default();
     loop {
@@ -194,8 +229,9 @@ pub(crate) async fn serve(page: WebPage, board: Board, access: watch::Receiver<A
                 // The kernel ends a connection whose client reads nothing. If the option cannot be
                 // set, only this connection stays occupied.
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIME));
-                if let Some(counted) = peers.count(peer.ip()) {
-                    tokio::spawn(connection(stream, router.clone(), (place, counted), stop.clone()));
+                if let Some(counted) = peers.count(Peer(peer.ip()).machine()) {
+                    let peer = Peer(peer.ip());
+                    tokio::spawn(connection(stream, peer, router.clone(), (place, counted), stop.clone()));
                 }
             }
             Err(error) => {
@@ -220,11 +256,6 @@ struct Counted(Peers, IpAddr);
 impl Peers {
     /// `None`: this machine already has its most connections.
     fn count(&self, peer: IpAddr) -> Option<Counted> {
-        // An IPv6 machine has a whole /64 of addresses.
-        let peer = match peer.to_canonical() {
-            IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-            ip => ip,
-        };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(peer).or_default();
         if *count >= CONNECTIONS_OF_ONE && !peer.is_loopback() {
@@ -249,16 +280,22 @@ impl Drop for Counted {
 
 async fn connection(
     stream: TcpStream,
+    peer: Peer,
     router: Router,
     place: (OwnedSemaphorePermit, Counted),
     stop: CancellationToken,
 ) {
+    let answering = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        answering.call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_LIMIT)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => {
@@ -282,17 +319,24 @@ struct Web {
     stop: CancellationToken,
 }
 
-fn router(web: Web) -> Router {
+fn router(serving: Serving, stop: &CancellationToken) -> Router {
+    let Serving { board, access, invites, ops, reading } = serving;
+    let door = Door::new(&board.snapshot().name, access.clone(), invites);
+    let doing = Doing::new(door.clone(), ops, reading, stop.clone());
+    let web = Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() };
     let guarded = Router::new()
         .route("/", get(overview))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
+        .with_state(web.clone())
+        .merge(doing::router(doing))
         .fallback(nothing_here)
-        .layer(middleware::from_fn_with_state(web.clone(), ask_token));
-    let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
-    guarded.merge(open).layer(middleware::from_fn_with_state(web.clone(), every)).with_state(web)
+        .layer(middleware::from_fn(door::must_see));
+    let known = guarded.merge(door::pages::router(door.clone())).layer(middleware::from_fn_with_state(door, door::identify));
+    let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(web.clone());
+    known.merge(open).layer(middleware::from_fn_with_state(web, every))
 }
 
 /// Headers of every answer. They tell the browser not to store it, not to guess its type, and not
@@ -301,7 +345,8 @@ const HEADERS_OF_ALL: [(header::HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
+    // Not `no-referrer`: with it, browsers do not say which page sent a form (`Origin: null`).
+    (header::REFERRER_POLICY, "same-origin"),
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
@@ -321,9 +366,10 @@ async fn every(State(web): State<Web>, request: Request, next: Next) -> Response
 async fn answered(web: &Web, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
-    if length || headers.contains_key(header::TRANSFER_ENCODING) {
+    let body = length || headers.contains_key(header::TRANSFER_ENCODING);
+    if body && !(takes_forms(&request) && announces_form(headers)) {
         let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-        return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body\n").into_response();
+        return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body, or is a short form\n").into_response();
     }
     // With a token configured, a request that another site caused has no token to send.
     if matches!(*web.access.borrow(), Audience::Open) && !for_this_box(&request) {
@@ -358,26 +404,11 @@ fn of_another_site(headers: &HeaderMap) -> bool {
     (says("sec-fetch-site", "cross-site") || says("sec-fetch-site", "same-site")) && !says("sec-fetch-mode", "navigate")
 }
 
-async fn ask_token(State(web): State<Web>, request: Request, next: Next) -> Response {
-    let access = web.access.borrow().clone();
-    match access {
-        Audience::Token(token) if !shows(request.headers(), &token) => {
-            let how = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-            (StatusCode::UNAUTHORIZED, how, "show the token: Authorization: Bearer TOKEN\n").into_response()
-        }
-        Audience::Locked => {
-            let what =
-                "the box cannot read the file of the token (status.token_file), so it shows nothing until it can\n";
-            (StatusCode::SERVICE_UNAVAILABLE, what).into_response()
-        }
-        _ => next.run(request).await,
-    }
-}
-
-fn shows(headers: &HeaderMap, token: &SecretString) -> bool {
-    let Some(given) = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes) else { return false };
-    let Some((scheme, shown)) = given.split_at_checked(7) else { return false };
-    scheme.eq_ignore_ascii_case(b"bearer ") && crate::config::same(token, shown.trim_ascii())
+/// Whether there is a form that is sent to this address.
+fn takes_forms(request: &Request) -> bool {
+    let path = request.uri().path();
+    let known = path == "/login" || path == "/logout" || path.starts_with("/in/") || path.starts_with("/do/");
+    known && request.method() == Method::POST
 }
 
 async fn overview(State(web): State<Web>) -> String {

@@ -30,6 +30,9 @@ pub(super) const SESSION_TIME: Duration = Duration::from_secs(240);
 pub enum ControlRequest {
     /// Answers with the [`crate::status::Snapshot`].
     Status,
+    /// `{"token": WORD, "valid_s": N, "listen": ADDRESS}`: makes a token for one use, with which a
+    /// browser is let in to the page.
+    Invite,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
     /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends again
@@ -119,6 +122,7 @@ impl ControlRequest {
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Status
+            | Self::Invite
             | Self::Durable
             | Self::Audited { .. }
             | Self::Rewind { .. }
