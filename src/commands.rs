@@ -13,6 +13,7 @@ pub(crate) mod device;
 pub(crate) mod export;
 pub(crate) mod files;
 pub(crate) mod import_boot;
+pub(crate) mod invite;
 pub(crate) mod machine;
 pub(crate) mod passings;
 pub(crate) mod probe;

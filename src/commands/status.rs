@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::commands::args::{Paths, TimesIn, load_keyless, print, running_box};
+use crate::commands::invite;
 use crate::config::failure::Failure;
 use crate::serve::control::{self, ControlRequest};
 use crate::status::{Snapshot, glance};
@@ -17,6 +18,9 @@ pub(crate) struct StatusArgs {
     /// As JSON, the same as /api/status.
     #[arg(long)]
     json: bool,
+    /// Show a QR code. The phone that scans it is logged in to the page of this box.
+    #[arg(long)]
+    qr: bool,
 }
 
 /// Runs the command.
@@ -26,6 +30,9 @@ pub(crate) struct StatusArgs {
 /// state: 10 not-uploading, 11 hold, 12 time-wrong, 13 not-reading, 14 cannot-keep. 69: passbridge
 /// does not run.
 pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
+    if args.qr {
+        return invite::show(&args.place, &args.times.shown(), args.json).await;
+    }
     let status = match &args.place.data_dir {
         Some(dir) => control::ask(dir, ControlRequest::Status).await?,
         None => match load_keyless(&args.place) {

@@ -252,8 +252,9 @@ impl From<Value> for Reply {
 async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
     let done = match request {
         ControlRequest::Status => Ok(serde_json::to_value(ops.status())?),
-        ControlRequest::Invite => ops.invite().map(|Invitation { token, listen }| {
-            json!({ "token": token, "valid_s": LIFE.as_secs(), "listen": listen })
+        ControlRequest::Invite => Ok(match ops.invite() {
+            Ok(Invitation { token, listen }) => json!({ "token": token, "valid_s": LIFE.as_secs(), "listen": listen }),
+            Err(why) => json!({ "refused": why.to_string() }),
         }),
         ControlRequest::Durable => Ok(json!({ "durable": ops.durable().await })),
         ControlRequest::Repair { device, session } => {

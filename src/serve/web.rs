@@ -25,9 +25,9 @@
 pub(crate) mod ask;
 mod doing;
 mod door;
-mod frame;
 mod metrics;
 mod peer;
+mod shell;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -57,9 +57,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::doing::Doing;
+pub(crate) use self::door::Audience;
 use self::door::Door;
 use self::door::form::announces_form;
-pub(crate) use self::door::Audience;
 use self::peer::Peer;
 use crate::config::StatusConfig;
 use crate::config::failure::Failure;
@@ -199,8 +199,10 @@ pub(crate) struct Serving {
 /// Why it lets nobody in, and what to do.
 pub(crate) fn door_of(status: &StatusConfig, actual: Option<SocketAddr>) -> Result<SocketAddr, &'static str> {
     const SET: &str = "set `listen = \"0.0.0.0:8470\"` and `token_file` under [status], and restart passbridge";
-    const OFF: &str = "the page is off; set `listen = \"0.0.0.0:8470\"` and `token_file` under [status], and restart passbridge";
-    const NO_TOKEN: &str = "it has no token; set `token_file` and `listen = \"0.0.0.0:8470\"` under [status], and restart passbridge";
+    const OFF: &str =
+        "the page is off; set `listen = \"0.0.0.0:8470\"` and `token_file` under [status], and restart passbridge";
+    const NO_TOKEN: &str =
+        "it has no token; set `token_file` and `listen = \"0.0.0.0:8470\"` under [status], and restart passbridge";
     let listen = actual.or(status.listen).ok_or(OFF)?;
     match status.token_file.is_some() || status.token.is_some() {
         true if listen.ip().is_loopback() => Err(SET),
@@ -334,7 +336,8 @@ fn router(serving: Serving, stop: &CancellationToken) -> Router {
         .merge(doing::router(doing))
         .fallback(nothing_here)
         .layer(middleware::from_fn(door::must_see));
-    let known = guarded.merge(door::pages::router(door.clone())).layer(middleware::from_fn_with_state(door, door::identify));
+    let known =
+        guarded.merge(door::pages::router(door.clone())).layer(middleware::from_fn_with_state(door, door::identify));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(web.clone());
     known.merge(open).layer(middleware::from_fn_with_state(web, every))
 }
@@ -369,7 +372,8 @@ async fn answered(web: &Web, request: Request, next: Next) -> Response {
     let body = length || headers.contains_key(header::TRANSFER_ENCODING);
     if body && !(takes_forms(&request) && announces_form(headers)) {
         let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-        return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body, or is a short form\n").into_response();
+        return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body, or is a short form\n")
+            .into_response();
     }
     // With a token configured, a request that another site caused has no token to send.
     if matches!(*web.access.borrow(), Audience::Open) && !for_this_box(&request) {

@@ -30,8 +30,8 @@ pub(super) const SESSION_TIME: Duration = Duration::from_secs(240);
 pub enum ControlRequest {
     /// Answers with the [`crate::status::Snapshot`].
     Status,
-    /// `{"token": WORD, "valid_s": N, "listen": ADDRESS}`: makes a token for one use, with which a
-    /// browser is let in to the page.
+    /// `{"token": WORD, "valid_s": N, "listen": ADDRESS}`, or `{"refused": WHY}`: makes a token for one
+    /// use, with which a browser is let in to the page.
     Invite,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,

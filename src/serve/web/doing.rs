@@ -26,7 +26,7 @@ pub(crate) use self::hands::Doing;
 use super::door::form::{Fields, read_form};
 use super::door::pages::no_token;
 use super::door::{Refusal, Visitor, may_change};
-use super::frame::{Frame, html};
+use super::shell::{Shell, html};
 
 /// The routes. Who asks must be known ([`super::door::identify`]) and allowed to see.
 pub(crate) fn router(doing: Doing) -> Router {
@@ -44,7 +44,7 @@ pub(crate) fn router(doing: Doing) -> Router {
 #[derive(Template)]
 #[template(path = "confirm.html")]
 struct ConfirmPage<'a> {
-    frame: Frame<'a>,
+    shell: Shell<'a>,
     question: &'a Question,
     what: &'a str,
     back: &'a str,
@@ -55,7 +55,7 @@ struct ConfirmPage<'a> {
 #[derive(Template)]
 #[template(path = "mistake.html")]
 struct MistakePage<'a> {
-    frame: Frame<'a>,
+    shell: Shell<'a>,
     mistake: &'a str,
     what: &'a str,
     back: &'a str,
@@ -130,8 +130,8 @@ fn mistaken(doing: &Doing, visitor: &Visitor, what: &str, form: &Fields, mistake
     let label = |name: &str| TYPED.iter().find(|(known, _)| *known == name).map(|(_, label)| *label);
     let fields = form.typed().filter_map(|(name, value)| Some((name, label(name)?, value))).collect();
     let hidden = form.typed().filter(|(name, _)| label(name).is_none()).collect();
-    let (frame, back) = (doing.frame(visitor, mistake.page), mistake.page);
-    html(status, &MistakePage { frame, mistake: &mistake.text, what, back, fields, hidden })
+    let (shell, back) = (doing.shell(visitor, mistake.page), mistake.page);
+    html(status, &MistakePage { shell, mistake: &mistake.text, what, back, fields, hidden })
 }
 
 fn confirm(
@@ -145,7 +145,6 @@ fn confirm(
         let text = format!("{} {} Add sure=yes to do it.\n", question.happens, question.stays);
         return (StatusCode::CONFLICT, text).into_response();
     }
-    let (frame, back) = (doing.frame(visitor, action.page()), action.page());
-    html(StatusCode::OK, &ConfirmPage { frame, question, what, back, typed: form.typed().collect() })
+    let (shell, back) = (doing.shell(visitor, action.page()), action.page());
+    html(StatusCode::OK, &ConfirmPage { shell, question, what, back, typed: form.typed().collect() })
 }
-

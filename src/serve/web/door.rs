@@ -37,8 +37,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::form::{Fields, SentBy, sent_by};
-pub(crate) use self::logins::{How, LIFE, Login, OutcomeLine};
 use self::logins::Logins;
+pub(crate) use self::logins::{How, LIFE, Login, OutcomeLine};
 use self::tries::Tries;
 use super::peer::Peer;
 use crate::config::same;
@@ -139,11 +139,6 @@ impl Door {
     /// The name of the box.
     pub(crate) fn name(&self) -> &str {
         &self.0.name
-    }
-
-    /// Whether there is no token, so that everybody on this box may see.
-    pub(crate) fn is_open(&self) -> bool {
-        matches!(*self.0.access.borrow(), Audience::Open)
     }
 
     fn token(&self) -> Option<Arc<SecretString>> {
@@ -300,7 +295,8 @@ pub(crate) fn not_in(method: &Method, headers: &HeaderMap, uri: &Uri) -> Respons
         return Redirect::to(&format!("/login?next={to}")).into_response();
     }
     let how = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-    (StatusCode::UNAUTHORIZED, how, "show the token: Authorization: Bearer TOKEN, or log in at /login\n").into_response()
+    (StatusCode::UNAUTHORIZED, how, "show the token: Authorization: Bearer TOKEN, or log in at /login\n")
+        .into_response()
 }
 
 fn retry_after(rest: Duration) -> [(header::HeaderName, HeaderValue); 1] {

@@ -1,11 +1,17 @@
 //! Tests over real sockets on 127.0.0.1, with requests written by hand, because what matters is
 //! what is on the wire.
 
+mod behind;
+
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinHandle;
 
+use secrecy::SecretString;
+
 use super::*;
+use crate::link::DecoderHandle;
+use crate::serve::ops::{Decoders, Repairs};
 use crate::status::{ProblemCode, RecentRead, Snapshot};
 
 /// Longest wait for anything that should happen at once.
@@ -14,6 +20,9 @@ const SOON: Duration = Duration::from_secs(10);
 struct Served {
     address: SocketAddr,
     board: Board,
+    access: watch::Sender<Audience>,
+    invites: Invites,
+    commands: watch::Sender<Ops>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -22,8 +31,28 @@ async fn serve_with(token: Option<&str>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
     let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
-    let task = tokio::spawn(serve(page, board.clone(), watch::Sender::new(access).subscribe(), stop.clone()));
-    Served { address, board, stop, task }
+    let (access, invites) = (watch::Sender::new(access), Invites::default());
+    let commands = watch::Sender::new(commands(&board));
+    let serving = Serving {
+        board: board.clone(),
+        access: access.subscribe(),
+        invites: invites.clone(),
+        ops: commands.subscribe(),
+        reading: reading(),
+    };
+    let task = tokio::spawn(serve(page, serving, stop.clone()));
+    Served { address, board, access, invites, commands, stop, task }
+}
+
+/// The commands of a box with the decoder `mat`, which is not connected.
+fn commands(board: &Board) -> Ops {
+    let decoders: Decoders = [("mat".to_owned(), DecoderHandle::default())].into();
+    Ops::new(board.clone(), Repairs::new(), decoders, watch::Sender::default())
+}
+
+fn reading() -> Reading {
+    let (zones, tag) = (crate::model::clock::Zones::default(), crate::config::TagCode::Raw);
+    Reading { zones, tag, shown_in: None, spreadsheet: false }
 }
 
 impl Served {
@@ -68,8 +97,14 @@ async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
     assert_eq!(page.local_addr(), None);
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let mut changed = board.changed();
-    let open = watch::Sender::new(Audience::Open).subscribe();
-    let task = tokio::spawn(serve(page, board.clone(), open, stop.clone()));
+    let serving = Serving {
+        board: board.clone(),
+        access: watch::Sender::new(Audience::Open).subscribe(),
+        invites: Invites::default(),
+        ops: watch::Sender::new(commands(&board)).subscribe(),
+        reading: reading(),
+    };
+    let task = tokio::spawn(serve(page, serving, stop.clone()));
     timeout(SOON, changed.changed()).await.unwrap().unwrap();
     assert_eq!(board.snapshot().problems[0].code, "status_address");
     stop.cancel();
@@ -125,9 +160,11 @@ async fn with_a_token_only_life_and_readiness_are_told_without_it() {
     let served = serve_with(Some("sesame-42")).await;
     for path in ["/", "/api/status", "/api/reads", "/api/events", "/metrics", "/nowhere"] {
         assert_eq!(served.get(path, "").await.0, 401, "{path}");
-        for wrong in ["Bearer sesame-43", "Bearer sesame-4", "Bearer sesame-422", "Bearer ", "Basic sesame-42", "é"] {
-            assert_eq!(served.get(path, &format!("authorization: {wrong}\r\n")).await.0, 401, "{path} {wrong}");
-        }
+    }
+    for wrong in ["Bearer sesame-43", "Bearer sesame-4", "Bearer sesame-422", "Bearer ", "Basic sesame-42", "é"] {
+        // After three wrong tries a machine has to wait.
+        let other = serve_with(Some("sesame-42")).await;
+        assert_eq!(other.get("/api/status", &format!("authorization: {wrong}\r\n")).await.0, 401, "{wrong}");
     }
     assert_eq!(served.get("/api/status", "authorization: bearer sesame-42\r\n").await.0, 200);
     assert_eq!(served.get("/healthz", "").await.0, 200);
@@ -301,7 +338,7 @@ async fn every_answer_also_a_refusal_tells_the_browser_to_keep_and_frame_nothing
 }
 
 #[tokio::test]
-async fn nothing_is_changed_over_http_and_no_path_leads_to_a_file() {
+async fn without_a_form_nothing_is_changed_over_http_and_no_path_leads_to_a_file() {
     let served = serve_with(None).await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"] {
         for path in ["/", "/api/status", "/api/reads", "/metrics", "/healthz"] {
@@ -324,13 +361,17 @@ async fn one_machine_has_its_share_of_the_connections_and_this_box_all() {
     let hostile: IpAddr = "10.0.0.66".parse().unwrap();
     let mut held: Vec<_> = (0..CONNECTIONS_OF_ONE).map(|_| peers.count(hostile).unwrap()).collect();
     assert!(peers.count(hostile).is_none());
-    assert!(peers.count("::ffff:10.0.0.66".parse().unwrap()).is_none(), "the same in other clothes");
+    let other_form = Peer("::ffff:10.0.0.66".parse().unwrap()).machine();
+    assert!(peers.count(other_form).is_none(), "the same address in another form");
     let _timer = peers.count("10.0.0.5".parse().unwrap()).expect("another one is served");
     held.pop();
     held.push(peers.count(hostile).expect("a place came back"));
     let many = (0..CONNECTIONS_OF_ONE as u128).map(|low| IpAddr::V6(((0x2001_0db8_u128 << 96) + low).into()));
-    let network: Vec<_> = many.map(|ip| peers.count(ip).unwrap()).collect();
-    assert!(peers.count("2001:db8::ffff".parse().unwrap()).is_none(), "one network of IPv6 is one machine");
+    let network: Vec<_> = many.map(|ip| peers.count(Peer(ip).machine()).unwrap()).collect();
+    assert!(
+        peers.count(Peer("2001:db8::ffff".parse().unwrap()).machine()).is_none(),
+        "one network of IPv6 is one machine"
+    );
     let local: Vec<_> = (0..CONNECTIONS).map(|_| peers.count("127.0.0.1".parse().unwrap()).unwrap()).collect();
     drop((held, network, local, _timer));
     assert!(peers.0.lock().unwrap().is_empty(), "nothing is remembered of who went");

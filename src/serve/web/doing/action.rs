@@ -14,14 +14,9 @@ const LONGEST: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PageAction {
     /// Ask a decoder for reads that it has stored.
-    Rewind {
-        decoder: String,
-        range: Range,
-    },
+    Rewind { decoder: String, range: Range },
     /// Upload the reads that are held back.
-    LetGo {
-        decoder: Option<String>,
-    },
+    LetGo { decoder: Option<String> },
     /// Send again the passings at which the cloud failed.
     TryAgain,
     /// Open a session. The running one ends.
@@ -32,10 +27,7 @@ pub(super) enum PageAction {
         ends: Option<KnownSession>,
     },
     /// Close the running session.
-    SessionClose {
-        device: String,
-        session: KnownSession,
-    },
+    SessionClose { device: String, session: KnownSession },
 }
 
 /// The running session of a device, as the box knows it.
@@ -142,8 +134,10 @@ impl PageAction {
                 let count = ops.status().journal.reads.map_or(0, |reads| reads.held_back);
                 Some(Question {
                     title: "Upload reads that are held back?".to_owned(),
-                    happens: format!("{count} reads are held back, because they may be of another race. They become passings \
-                                      of the session that is open, and nobody can take them back from here."),
+                    happens: format!(
+                        "{count} reads are held back, because they may be of another race. They become passings \
+                                      of the session that is open, and nobody can take them back from here."
+                    ),
                     stays: "All reads stay on this box.".to_owned(),
                     yes: "Yes, upload them".to_owned(),
                     no: "No, keep holding them back",
@@ -152,7 +146,9 @@ impl PageAction {
             Self::SessionOpen { alias, ends: Some(ends), .. } => Some(Question {
                 title: format!("Open “{}”?", printable(alias)),
                 happens: format!("The running session {} ends for ever.", ends.in_words()),
-                stays: "What waits goes into the running session first. What is read from then on goes into the new one.".to_owned(),
+                stays:
+                    "What waits goes into the running session first. What is read from then on goes into the new one."
+                        .to_owned(),
                 yes: format!("Yes, open “{}”", printable(alias)),
                 no: "No, keep the running session",
             }),
@@ -179,7 +175,8 @@ impl PageAction {
         match self {
             Self::Rewind { decoder, range } => {
                 let asked = ops.rewind(&decoder, &range).await.map_err(|error| error.to_string());
-                asked.map(|()| "the decoder was asked. New reads are uploaded, known ones are not sent twice".to_owned())
+                asked
+                    .map(|()| "the decoder was asked. New reads are uploaded, known ones are not sent twice".to_owned())
             }
             Self::LetGo { decoder } => {
                 let count = ops.let_go(decoder.as_deref()).await.map_err(said)?;
@@ -281,7 +278,9 @@ fn device(form: &Fields, ops: &Ops) -> Result<(String, Option<KnownSession>), St
         return Ok((upload.device_id, session));
     }
     Err(match &session {
-        Some(session) => format!("Another session is running now: {}. Nothing was changed. Look again.", session.in_words()),
+        Some(session) => {
+            format!("Another session is running now: {}. Nothing was changed. Look again.", session.in_words())
+        }
         None => "The session that you saw is not running any more. Nothing was changed. Look again.".to_owned(),
     })
 }

@@ -69,7 +69,8 @@ pub(super) async fn download(
     };
     let ops = doing.ops();
     let Some(data_dir) = ops.data_dir().map(FilePath::to_owned) else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the journal is not open yet. Try again in a moment\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "the journal is not open yet. Try again in a moment\n")
+            .into_response();
     };
     let durable = ops.durable().await;
     let (chunks, taken) = mpsc::channel(CHUNKS);
@@ -103,13 +104,7 @@ fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
-fn reads(
-    data_dir: &FilePath,
-    reading: &Reading,
-    format: Format,
-    durable: u64,
-    out: &mut Chunks,
-) -> io::Result<()> {
+fn reads(data_dir: &FilePath, reading: &Reading, format: Format, durable: u64, out: &mut Chunks) -> io::Result<()> {
     let query = Query { durable, ..Query::default() };
     let damaged = export(data_dir, reading, format, &query, out).map_err(io::Error::other)?.damaged;
     if damaged > 0 {
@@ -126,7 +121,8 @@ fn backup(data_dir: &FilePath, durable: u64, out: &mut Chunks) -> io::Result<()>
         while entries.entry()?.is_some() {}
         last = Some(entries.place());
     }
-    let mut names: Vec<_> = std::fs::read_dir(&dir)?.filter_map(|file| file.ok()?.file_name().into_string().ok()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(&dir)?.filter_map(|file| file.ok()?.file_name().into_string().ok()).collect();
     names.sort();
     let mut tar = tar::Builder::new(out);
     for name in names {

@@ -13,7 +13,7 @@ use super::action::PageAction;
 use crate::export::Reading;
 use crate::serve::ops::Ops;
 use crate::serve::web::door::{Door, How, OutcomeLine, Visitor};
-use crate::serve::web::frame::Frame;
+use crate::serve::web::shell::Shell;
 
 /// Most things that are done at the same time.
 const AT_ONCE: usize = 8;
@@ -53,9 +53,9 @@ impl Doing {
     }
 
     /// The head of a page that this visitor sees.
-    pub(super) fn frame<'a>(&'a self, visitor: &'a Visitor, here: &'a str) -> Frame<'a> {
+    pub(super) fn shell<'a>(&'a self, visitor: &'a Visitor, here: &'a str) -> Shell<'a> {
         let csrf = visitor.login().map(|login| &*login.csrf);
-        Frame { name: self.0.door.name(), here, csrf }
+        Shell { name: self.0.door.name(), here, csrf }
     }
 }
 

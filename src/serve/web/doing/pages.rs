@@ -10,7 +10,7 @@ use super::hands::Doing;
 use crate::model::shown::ShownIn;
 use crate::model::text::{printable, tail};
 use crate::serve::web::door::{How, OutcomeLine, Visitor};
-use crate::serve::web::frame::{Frame, html};
+use crate::serve::web::shell::{Shell, html};
 use crate::status::{DecoderStatus, LinkState, Snapshot, UploadStatus};
 
 /// What became of something, as a page shows it.
@@ -49,7 +49,9 @@ impl Outcomes {
 fn page(running: bool, page: &impl Template) -> Response {
     let response = html(StatusCode::OK, page);
     match running {
-        true => ([(header::HeaderName::from_static("refresh"), HeaderValue::from_static("2"))], response).into_response(),
+        true => {
+            ([(header::HeaderName::from_static("refresh"), HeaderValue::from_static("2"))], response).into_response()
+        }
         false => response,
     }
 }
@@ -57,7 +59,7 @@ fn page(running: bool, page: &impl Template) -> Response {
 #[derive(Template)]
 #[template(path = "decoders.html")]
 struct DecodersPage<'a> {
-    frame: Frame<'a>,
+    shell: Shell<'a>,
     outcomes: Outcomes,
     decoders: Vec<ShownDecoder>,
 }
@@ -89,13 +91,13 @@ pub(super) async fn decoders(State(doing): State<Doing>, Extension(visitor): Ext
         reads: decoder.reads,
     };
     let decoders = status.decoders.iter().map(shown).collect();
-    page(outcomes.running, &DecodersPage { frame: doing.frame(&visitor, "/decoders"), outcomes, decoders })
+    page(outcomes.running, &DecodersPage { shell: doing.shell(&visitor, "/decoders"), outcomes, decoders })
 }
 
 #[derive(Template)]
 #[template(path = "sessions.html")]
 struct SessionsPage<'a> {
-    frame: Frame<'a>,
+    shell: Shell<'a>,
     outcomes: Outcomes,
     devices: Vec<ShownDevice>,
 }
@@ -126,13 +128,13 @@ fn devices(status: &Snapshot) -> Vec<ShownDevice> {
 pub(super) async fn sessions(State(doing): State<Doing>, Extension(visitor): Extension<Visitor>) -> Response {
     let outcomes = Outcomes::of(&visitor, "/sessions");
     let devices = devices(&doing.ops().status());
-    page(outcomes.running, &SessionsPage { frame: doing.frame(&visitor, "/sessions"), outcomes, devices })
+    page(outcomes.running, &SessionsPage { shell: doing.shell(&visitor, "/sessions"), outcomes, devices })
 }
 
 #[derive(Template)]
 #[template(path = "set_aside.html")]
 struct SetAsidePage<'a> {
-    frame: Frame<'a>,
+    shell: Shell<'a>,
     outcomes: Outcomes,
     set_aside: u64,
     held_back: u64,
@@ -143,19 +145,19 @@ pub(super) async fn set_aside(State(doing): State<Doing>, Extension(visitor): Ex
     let outcomes = Outcomes::of(&visitor, "/set-aside");
     let journal = doing.ops().status().journal;
     let held_back = journal.reads.map_or(0, |reads| reads.held_back);
-    let (frame, set_aside) = (doing.frame(&visitor, "/set-aside"), journal.dead_letters);
-    page(outcomes.running, &SetAsidePage { frame, outcomes, set_aside, held_back })
+    let (shell, set_aside) = (doing.shell(&visitor, "/set-aside"), journal.dead_letters);
+    page(outcomes.running, &SetAsidePage { shell, outcomes, set_aside, held_back })
 }
 
 #[derive(Template)]
 #[template(path = "card.html")]
 struct CardPage<'a> {
-    frame: Frame<'a>,
+    shell: Shell<'a>,
     outcomes: Outcomes,
 }
 
 /// The files that can be downloaded, and the room on the card.
 pub(super) async fn card(State(doing): State<Doing>, Extension(visitor): Extension<Visitor>) -> Response {
     let outcomes = Outcomes::of(&visitor, "/card");
-    page(outcomes.running, &CardPage { frame: doing.frame(&visitor, "/card"), outcomes })
+    page(outcomes.running, &CardPage { shell: doing.shell(&visitor, "/card"), outcomes })
 }

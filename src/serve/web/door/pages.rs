@@ -1,18 +1,18 @@
 //! The pages at the door: the login, the page behind a QR code, and the end of a login.
 
 use askama::Template;
+use axum::Extension;
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::Extension;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::form::{SentBy, read_form, sent_by};
 use super::{COOKIE, Door, LIFE, May, NoEntry, Visitor, may_change, retry_after, wait_text};
-use crate::serve::web::frame::{Frame, html};
+use crate::serve::web::shell::{Shell, html};
 
 /// Where somebody goes who logged in and came from nowhere.
 const HOME: &str = "/";
@@ -23,13 +23,18 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/login", get(login_page).post(log_in))
         .route("/logout", post(log_out))
         .route("/in/{word}", get(invited_page).post(enter_invited))
+        .route("/door.css", get(style))
         .with_state(door)
+}
+
+async fn style() -> Response {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../assets/door.css")).into_response()
 }
 
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage<'a> {
-    frame: Frame<'a>,
+    shell: Shell<'a>,
     /// What is wrong with the last try.
     error: Option<String>,
     /// The login of this browser does not count any more.
@@ -41,13 +46,13 @@ struct LoginPage<'a> {
 #[derive(Template)]
 #[template(path = "no_token.html")]
 struct NoTokenPage<'a> {
-    frame: Frame<'a>,
+    shell: Shell<'a>,
 }
 
 #[derive(Template)]
 #[template(path = "invited.html")]
 struct InvitedPage<'a> {
-    frame: Frame<'a>,
+    shell: Shell<'a>,
     /// The token for one use. `None`: it does not count any more.
     word: Option<&'a str>,
 }
@@ -77,12 +82,12 @@ async fn login_page(
 }
 
 fn login_again(door: &Door, status: StatusCode, error: Option<String>, was_in: bool, next: &str) -> Response {
-    html(status, &LoginPage { frame: Frame::outside(door.name()), error, was_in, next })
+    html(status, &LoginPage { shell: Shell::outside(door.name()), error, was_in, next })
 }
 
 /// What somebody reads who wants to change something on a box without a token.
 pub(crate) fn no_token(door: &Door, status: StatusCode) -> Response {
-    html(status, &NoTokenPage { frame: Frame::outside(door.name()) })
+    html(status, &NoTokenPage { shell: Shell::outside(door.name()) })
 }
 
 /// Whether a form that needs no login was sent by a page of this box. Another site could log
@@ -92,7 +97,8 @@ fn is_ours(request: &Request) -> bool {
 }
 
 fn not_ours() -> Response {
-    let what = "This form was not sent by a page of this box. Nothing was changed. Open the page of the box and try again.\n";
+    let what =
+        "This form was not sent by a page of this box. Nothing was changed. Open the page of the box and try again.\n";
     (StatusCode::FORBIDDEN, what).into_response()
 }
 
@@ -133,7 +139,8 @@ fn too_slow() -> Response {
 }
 
 fn broken(error: &std::io::Error) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("the box has no random numbers yet: {error}. Try again\n")).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the box has no random numbers yet: {error}. Try again\n"))
+        .into_response()
 }
 
 /// The answer to a browser that is logged in from now on.
@@ -160,7 +167,7 @@ async fn invited_page(State(door): State<Door>, Path(word): Path<String>) -> Res
     let counts = door.0.invites.counts(&word, Instant::now());
     let word = counts.then_some(word.as_str());
     let status = if word.is_some() { StatusCode::OK } else { StatusCode::GONE };
-    html(status, &InvitedPage { frame: Frame::outside(door.name()), word })
+    html(status, &InvitedPage { shell: Shell::outside(door.name()), word })
 }
 
 async fn enter_invited(
@@ -179,6 +186,6 @@ async fn enter_invited(
         }
         Err(NoEntry::Random(error)) => broken(&error),
         Err(NoEntry::NoToken) => no_token(&door, StatusCode::FORBIDDEN),
-        Err(_) => html(StatusCode::GONE, &InvitedPage { frame: Frame::outside(door.name()), word: None }),
+        Err(_) => html(StatusCode::GONE, &InvitedPage { shell: Shell::outside(door.name()), word: None }),
     }
 }

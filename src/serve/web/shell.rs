@@ -6,16 +6,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 /// The pages behind the login, and what each is called.
-pub(crate) const LINKS: [(&str, &str); 4] = [
-    ("/decoders", "Decoders"),
-    ("/sessions", "Sessions"),
-    ("/set-aside", "Set aside"),
-    ("/card", "Files and room"),
-];
+pub(crate) const LINKS: [(&str, &str); 4] =
+    [("/decoders", "Decoders"), ("/sessions", "Sessions"), ("/set-aside", "Set aside"), ("/card", "Files and room")];
 
 /// The head of a page.
 #[derive(Clone, Debug)]
-pub(crate) struct Frame<'a> {
+pub(crate) struct Shell<'a> {
     /// The name of the box.
     pub name: &'a str,
     /// The path of the page, to mark its link.
@@ -25,7 +21,7 @@ pub(crate) struct Frame<'a> {
     pub csrf: Option<&'a str>,
 }
 
-impl<'a> Frame<'a> {
+impl<'a> Shell<'a> {
     /// The head of a page that needs no login.
     pub(crate) fn outside(name: &'a str) -> Self {
         Self { name, here: "", csrf: None }
