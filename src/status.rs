@@ -7,6 +7,7 @@
 pub(crate) mod glance;
 mod judge;
 mod latency;
+pub(crate) mod plot;
 mod problem;
 mod severity;
 mod snapshot;
@@ -23,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use self::judge::{Judge, StateVerdict};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
-pub use self::problem::ProblemCode;
+pub use self::problem::{Cause, ProblemCode};
 pub use self::severity::Severity;
 pub use self::snapshot::{
     AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, MachineStatus,
@@ -121,6 +122,11 @@ impl Board {
             problems_changed: Arc::default(),
             wall,
         }
+    }
+
+    /// The name of the box.
+    pub(crate) fn name(&self) -> String {
+        self.lock().name.clone()
     }
 
     /// The box's wall clock.
