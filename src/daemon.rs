@@ -76,6 +76,13 @@ const STOP_LIMIT: Duration = Duration::from_millis(9_500);
 /// Time between two checks whether a segment of the log is full.
 const WINDOWS_EVERY: Duration = Duration::from_secs(60);
 
+/// What the page needs of other parts.
+struct PageParts {
+    invites: Invites,
+    ops: watch::Receiver<Ops>,
+    bibs: watch::Receiver<Arc<Bibs>>,
+}
+
 /// A running box.
 pub struct Daemon {
     board: Board,
@@ -149,7 +156,8 @@ impl Daemon {
         daemon.start_chores(&config);
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
-        let repairs = daemon.start_cloud(&config, wall).await;
+        let bibs = daemon.start_bibs(&config).await;
+        let repairs = daemon.start_cloud(&config, &bibs, wall).await;
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
@@ -159,7 +167,7 @@ impl Daemon {
             .with_door(invites.clone(), web::door_of(&config.status, daemon.status_address));
         let commands = watch::Sender::new(ops.clone());
         if let Some(page) = page {
-            daemon.start_page(page, &config, invites, commands.subscribe());
+            daemon.start_page(page, &config, PageParts { invites, ops: commands.subscribe(), bibs: bibs.clone() });
         }
         let mut socket = Socket::new(&config.data_dir, ops.clone());
         // The daemon has the lock of the journal, so no other daemon listens on this socket.
@@ -206,21 +214,24 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(&mut self, page: web::WebPage, config: &Config, invites: Invites, ops: watch::Receiver<Ops>) {
+    fn start_page(&mut self, page: web::WebPage, config: &Config, parts: PageParts) {
         let status = &config.status;
+        let PageParts { invites, ops, bibs } = parts;
+        let sources = web::Sources {
+            journal: self.home.watched(),
+            reading: export::Reading::new(config),
+            bibs,
+            zeros: config.passing.zeros,
+            plots: Arc::new(|| None),
+        };
         let access = match (&status.token, &status.token_file) {
             (Some(token), _) => web::Audience::Token(Arc::new(token.clone())),
             (None, Some(_)) => web::Audience::Locked,
             (None, None) => web::Audience::Open,
         };
         let access = watch::Sender::new(access);
-        let serving = web::Serving {
-            board: self.board.clone(),
-            access: access.subscribe(),
-            invites: invites.clone(),
-            ops,
-            reading: export::Reading::new(config),
-        };
+        let (board, access_now) = (self.board.clone(), access.subscribe());
+        let serving = web::Serving { board, sources, access: access_now, invites: invites.clone(), ops };
         let serve = web::serve(page, serving, self.stop.clone());
         self.spawn("status page", async move {
             serve.await;
@@ -257,7 +268,7 @@ impl Daemon {
     }
 
     /// Starts everything that uploads. Returns the senders for the repairs of each device.
-    async fn start_cloud(&mut self, config: &Config, wall: Wall) -> Repairs {
+    async fn start_cloud(&mut self, config: &Config, bibs: &watch::Receiver<Arc<Bibs>>, wall: Wall) -> Repairs {
         let Some(cloud) = &config.cloud else { return Repairs::new() };
         let client = match client(cloud, config, wall) {
             Ok(client) => client,
@@ -279,7 +290,19 @@ impl Daemon {
             let client = client.clone();
             self.follow_secret(file, move |key| client.set_key(key).map_err(|error| error.to_string()));
         }
-        self.start_uplinks(config, &client).await
+        self.start_uplinks(config, bibs, &client)
+    }
+
+    /// Opens the bib file, and follows it.
+    async fn start_bibs(&mut self, config: &Config) -> watch::Receiver<Arc<Bibs>> {
+        let Some(path) = &config.passing.bibs else { return Bibs::none() };
+        let (file, bibs) = BibFile::open(path, &self.board).await;
+        let follow = file.follow(self.reread.subscribe(), self.stop.clone());
+        self.spawn("bib file", async move {
+            follow.await;
+            Ok(())
+        });
+        bibs
     }
 
     fn start_chores(&mut self, config: &Config) {
@@ -303,21 +326,9 @@ impl Daemon {
 
     /// Starts an uplink and its audits for each device. Returns the senders for the repairs of
     /// each.
-    async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) -> Repairs {
+    fn start_uplinks(&mut self, config: &Config, bibs: &watch::Receiver<Arc<Bibs>>, client: &rufus::Client) -> Repairs {
         let mut repairs = Repairs::new();
         let Some(cloud) = &config.cloud else { return repairs };
-        let bibs = match &config.passing.bibs {
-            None => Bibs::none(),
-            Some(path) => {
-                let (file, bibs) = BibFile::open(path, &self.board).await;
-                let follow = file.follow(self.reread.subscribe(), self.stop.clone());
-                self.spawn("bib file", async move {
-                    follow.await;
-                    Ok(())
-                });
-                bibs
-            }
-        };
         let unknown = config
             .passing
             .bibs

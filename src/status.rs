@@ -6,7 +6,9 @@
 
 pub(crate) mod glance;
 mod judge;
+mod lamps;
 mod latency;
+pub(crate) mod plot;
 mod problem;
 mod severity;
 mod snapshot;
@@ -21,9 +23,10 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
+pub use self::lamps::{Lamp, LampName, Mark, lamps};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
-pub use self::problem::ProblemCode;
+pub use self::problem::{Cause, ProblemCode};
 pub use self::severity::Severity;
 pub use self::snapshot::{
     AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, MachineStatus,
@@ -121,6 +124,11 @@ impl Board {
             problems_changed: Arc::default(),
             wall,
         }
+    }
+
+    /// The name of the box.
+    pub(crate) fn name(&self) -> String {
+        self.lock().name.clone()
     }
 
     /// The box's wall clock.
@@ -392,6 +400,7 @@ impl Board {
             sentence: String::new(),
             todo: Vec::new(),
             by_itself: None,
+            lamps: Vec::new(),
             state_s: 0,
             ready: inner.not_ready.is_empty(),
             problems: inner.problems.clone(),
@@ -405,6 +414,7 @@ impl Board {
         let StateVerdict { state, sentence, todo, by_itself, .. } = verdict;
         (snapshot.state, snapshot.sentence, snapshot.todo, snapshot.by_itself) = (state, sentence, todo, by_itself);
         snapshot.state_s = inner.judge.lasts(now).as_secs();
+        snapshot.lamps = lamps(&snapshot).into();
         snapshot
     }
 

@@ -4,11 +4,11 @@
 mod behind;
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinHandle;
 
-use secrecy::SecretString;
-
+use super::artist::tests::no_sources;
 use super::*;
 use crate::link::DecoderHandle;
 use crate::serve::ops::{Decoders, Repairs};
@@ -38,7 +38,7 @@ async fn serve_with(token: Option<&str>) -> Served {
         access: access.subscribe(),
         invites: invites.clone(),
         ops: commands.subscribe(),
-        reading: reading(),
+        sources: no_sources(),
     };
     let task = tokio::spawn(serve(page, serving, stop.clone()));
     Served { address, board, access, invites, commands, stop, task }
@@ -48,11 +48,6 @@ async fn serve_with(token: Option<&str>) -> Served {
 fn commands(board: &Board) -> Ops {
     let decoders: Decoders = [("mat".to_owned(), DecoderHandle::default())].into();
     Ops::new(board.clone(), Repairs::new(), decoders, watch::Sender::default())
-}
-
-fn reading() -> Reading {
-    let (zones, tag) = (crate::model::clock::Zones::default(), crate::config::TagCode::Raw);
-    Reading { zones, tag, shown_in: None, spreadsheet: false }
 }
 
 impl Served {
@@ -102,7 +97,7 @@ async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
         access: watch::Sender::new(Audience::Open).subscribe(),
         invites: Invites::default(),
         ops: watch::Sender::new(commands(&board)).subscribe(),
-        reading: reading(),
+        sources: no_sources(),
     };
     let task = tokio::spawn(serve(page, serving, stop.clone()));
     timeout(SOON, changed.changed()).await.unwrap().unwrap();
@@ -118,8 +113,10 @@ async fn the_status_is_the_same_in_every_form() {
     let (code, body) = served.get("/api/status", "").await;
     let status: Snapshot = serde_json::from_str(&body).unwrap();
     assert_eq!((code, status.decoders[0].reads, status.name.as_str()), (200, 41, "finish"));
-    let (code, body) = served.get("/", "").await;
+    let (code, body) = served.get("/plain", "").await;
     assert!(code == 200 && body.contains("41 reads"), "{body}");
+    let (code, body) = served.get("/", "").await;
+    assert!(code == 200 && body.contains("<span class=\"n\">41</span>"), "{body}");
     let (code, body) = served.get("/metrics", "").await;
     assert!(code == 200 && body.contains("passbridge_decoder_reads_total{decoder=\"mat\"} 41"), "{body}");
     assert_eq!(served.get("/nowhere", "").await.0, 404);
@@ -158,7 +155,7 @@ async fn reads_come_newest_first_and_never_more_than_a_thousand() {
 #[tokio::test]
 async fn with_a_token_only_life_and_readiness_are_told_without_it() {
     let served = serve_with(Some("sesame-42")).await;
-    for path in ["/", "/api/status", "/api/reads", "/api/events", "/metrics", "/nowhere"] {
+    for path in ["/", "/plain", "/events", "/api/status", "/api/reads", "/api/events", "/metrics", "/nowhere"] {
         assert_eq!(served.get(path, "").await.0, 401, "{path}");
     }
     for wrong in ["Bearer sesame-43", "Bearer sesame-4", "Bearer sesame-422", "Bearer ", "Basic sesame-42", "é"] {
@@ -341,7 +338,7 @@ async fn every_answer_also_a_refusal_tells_the_browser_to_keep_and_frame_nothing
 async fn without_a_form_nothing_is_changed_over_http_and_no_path_leads_to_a_file() {
     let served = serve_with(None).await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"] {
-        for path in ["/", "/api/status", "/api/reads", "/metrics", "/healthz"] {
+        for path in ["/", "/plain", "/events", "/api/status", "/api/reads", "/metrics", "/healthz", "/icon/ready.svg"] {
             let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
             let answer = served.raw(request.as_bytes()).await;
             assert!(!answer.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");

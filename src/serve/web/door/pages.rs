@@ -23,12 +23,7 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/login", get(login_page).post(log_in))
         .route("/logout", post(log_out))
         .route("/in/{word}", get(invited_page).post(enter_invited))
-        .route("/door.css", get(style))
         .with_state(door)
-}
-
-async fn style() -> Response {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../assets/door.css")).into_response()
 }
 
 #[derive(Template)]
