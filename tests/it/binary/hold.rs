@@ -90,7 +90,7 @@ async fn what_was_read_on_hold_goes_up_in_order_when_it_is_released_into_the_ses
     let status = site.status().await.unwrap();
     let tail = status.uploads[0].session.as_ref().unwrap().token_tail.clone();
     assert_eq!(status.uploads[0].session.as_ref().unwrap().alias.as_deref(), Some("Race"));
-    let token = cloud.sessions().into_iter().find(|token| token.ends_with(&tail)).unwrap();
+    let token = cloud.sessions(DEVICE).into_iter().find(|session| session.token.ends_with(&tail)).unwrap().token;
     let all: Vec<_> = sim.reads().iter().map(passing).collect();
     judge("all is in the session that is active now", &cloud, &token, all);
     running.stop().await;
