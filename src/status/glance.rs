@@ -82,10 +82,12 @@ fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     let parts = [
         (reads.in_cloud, "in the cloud"),
         (reads.waiting, "waiting"),
+        (reads.held, "ON HOLD"),
         (reads.set_aside, "SET ASIDE"),
         (reads.held_back, "held back"),
         (reads.duplicates, "repeats, not sent"),
         (reads.dead_time, "within the dead time, not sent"),
+        (reads.dropped_by_choice, "dropped by choice, not sent"),
         (reads.expired, "held back and removed by age"),
     ];
     let told: Vec<String> = parts

@@ -31,6 +31,8 @@ pub enum Cause {
     NotReading(&'static str),
     /// Times are wrong, or nobody can know that they are right.
     TimeWrong(&'static str),
+    /// Somebody stopped the upload.
+    Hold,
     /// No passing arrives in the cloud.
     NotUploading(&'static str),
 }
@@ -43,6 +45,7 @@ impl Cause {
             Self::CannotKeep(_) => Some(BoxState::CannotKeep),
             Self::NotReading(_) => Some(BoxState::NotReading),
             Self::TimeWrong(_) => Some(BoxState::TimeWrong),
+            Self::Hold => Some(BoxState::Hold),
             Self::NotUploading(_) => Some(BoxState::NotUploading),
         }
     }
@@ -406,6 +409,10 @@ problems! {
     /// The decoder did not give all reads of an earlier file.
     OldReadsMissing: Condition::OldReadsMissing.word(), Warning, Row,
         "Compare with the backup of the decoder, and take from it what is missing.";
+    /// The box is on hold: reads are kept, and none is sent.
+    OnHold: "on_hold", Warning, Hold,
+        "Release the hold before the gun: `passbridge release --send` sends what was read meanwhile, \
+         `passbridge release --drop` sends none of it.";
     /// Another box or program sends passings into the same session.
     OtherWriter: "other_writer", Critical, Row,
         "Find the other sender: a second box with the same `device_id`, or a copied memory card. Give \

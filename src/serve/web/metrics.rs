@@ -87,6 +87,8 @@ fn journal(status: &Snapshot, page: &mut WebPage) {
         ("held_back", reads.held_back),
         ("duplicates", reads.duplicates),
         ("dead_time", reads.dead_time),
+        ("held", reads.held),
+        ("dropped_by_choice", reads.dropped_by_choice),
         ("expired", reads.expired),
     ] {
         if journal.reads.is_some() {
