@@ -524,6 +524,23 @@ fn what_the_decoder_does_not_hand_over_is_reported_and_not_asked_for_ever() {
 }
 
 #[test]
+fn a_protocol_without_passings_is_told_until_it_is_updated() {
+    let fake = Fake { files: vec![(NOW, rows(1..=1))], ..Fake::default() };
+    let mut link = Link::new(StoredRanges::default(), true);
+    link.says(&fake, "GETPROTOCOL;2.0;1.0;2.0\r\n");
+    let told = |link: &Link| {
+        link.told.iter().rev().find_map(|info| match info {
+            Info::Condition { code: Condition::ProtocolTooOld, text } => Some(text.clone()),
+            _ => None,
+        })
+    };
+    let text = told(&link).flatten().unwrap();
+    assert!(text.contains("protocol 2.0") && text.contains("\"raceresult\""), "{text}");
+    link.says(&fake, "GETPROTOCOL;3.1;1.0;2.0\r\n");
+    assert_eq!(told(&link), Some(None));
+}
+
+#[test]
 fn without_rewind_nothing_stored_is_asked_for() {
     let fake = Fake { files: vec![(NOW, rows(1..=5))], ..Fake::default() };
     let mut link = Link::new(holding(OLD, 1..=1), false);
