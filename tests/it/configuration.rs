@@ -313,7 +313,10 @@ fn a_mistake_in_one_of_them_stops_only_that_one() {
     site.write(&format!("{RIGHT}{broken}\n{second}"));
     let options = LoadOptions { environment: Vec::new(), ..LoadOptions::new(site.path("passbridge.toml")) };
     let config = Config::load_what_is_right(&options).unwrap().config;
-    assert_eq!((config.decoders.len(), config.cloud.is_some(), config.expect.len(), config.faults.len()), (1, true, 1, 2));
+    assert_eq!(
+        (config.decoders.len(), config.cloud.is_some(), config.expect.len(), config.faults.len()),
+        (1, true, 1, 2)
+    );
     assert_eq!(config.notify, NotifyConfig::default());
     site.write(&format!("{RIGHT}{MORE}"));
     let config = site.load(&[]).unwrap().config;
@@ -326,7 +329,8 @@ fn a_mistake_in_one_of_them_stops_only_that_one() {
 #[test]
 fn the_block_about_silent_mats_in_the_example_is_right() {
     let site = Site::new();
-    let block = EXAMPLE.lines().skip_while(|line| *line != "#   [[expect]]").take_while(|line| line.starts_with("#   "));
+    let block =
+        EXAMPLE.lines().skip_while(|line| *line != "#   [[expect]]").take_while(|line| line.starts_with("#   "));
     let block: String = block.map(|line| format!("{}\n", &line[4..])).collect();
     assert!(block.contains("quiet"), "{block}");
     site.write(&format!("{}\n{block}", RIGHT.replacen("name = \"mat\"", "name = \"finish-mat\"", 1)));
@@ -840,7 +844,8 @@ fn systemd_accepts_the_unit() {
         assert!(verified.status.success() && !said.contains(name), "{said}");
     }
     // What docs/timer/notify.md adds for a LED does not weaken the rest.
-    let with_led = [include_str!("../../systemd/passbridge.service"), include_str!("../../systemd/passbridge-led.conf")];
+    let with_led =
+        [include_str!("../../systemd/passbridge.service"), include_str!("../../systemd/passbridge-led.conf")];
     let path = dir.path().join("with-led.service");
     fs::write(&path, with_led.concat().replace("/usr/bin/passbridge", env!("CARGO_BIN_EXE_passbridge"))).unwrap();
     let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().unwrap();

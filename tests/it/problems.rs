@@ -137,7 +137,10 @@ const PROVOKED: &[(&str, &str, &str, &str)] = &[
 
 /// The codes that no test provokes, and why.
 const UNPROVOKED: &[(&str, &str)] = &[
-    ("log_unread", "the disk has to fail at a read of an old segment, while the rest of the box works: nothing here can script reads"),
+    (
+        "log_unread",
+        "the disk has to fail at a read of an old segment, while the rest of the box works: nothing here can script reads",
+    ),
     ("prune_failed", "the disk has to refuse that a file is removed, while it can still be written"),
 ];
 
@@ -169,6 +172,9 @@ fn every_problem_of_the_closed_list_has_a_test_that_provokes_it() {
 
 #[test]
 fn a_test_is_found_by_its_name_and_only_if_it_is_a_test() {
-    let text = "#[test]\nfn one() {}\n\nfn two() {}\n\n\n\n\n\n#[tokio::test(start_paused = true)]\nasync fn three() {}\n";
-    assert!(has_test(text, "one") && has_test(text, "three") && !has_test(text, "four") && !has_test("fn two() {}", "two"));
+    let text =
+        "#[test]\nfn one() {}\n\nfn two() {}\n\n\n\n\n\n#[tokio::test(start_paused = true)]\nasync fn three() {}\n";
+    assert!(
+        has_test(text, "one") && has_test(text, "three") && !has_test(text, "four") && !has_test("fn two() {}", "two")
+    );
 }

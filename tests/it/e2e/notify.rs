@@ -21,7 +21,8 @@ async fn a_mat_that_is_connected_and_silent_is_told_to_a_program_and_a_led_that_
     // another test starts meanwhile would have it open.
     let installed = std::process::Command::new("install").args(["-m", "755"]).args([&draft, &program]).status();
     assert!(installed.unwrap().success());
-    let window = TimeWindow::Once { from: jiff::civil::date(2000, 1, 1).into(), to: jiff::civil::date(2200, 1, 1).into() };
+    let window =
+        TimeWindow::Once { from: jiff::civil::date(2000, 1, 1).into(), to: jiff::civil::date(2200, 1, 1).into() };
     way.config.expect = vec![ExpectConfig { source: MAT.into(), window, quiet: Duration::from_secs(1) }];
     way.config.notify.on_state = Some(program);
     way.config.notify.led = Some("passbridge-has-no-such-led".into());
