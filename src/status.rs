@@ -132,6 +132,11 @@ impl Board {
         self.wall.now()
     }
 
+    /// The clock of the box, for parts that need one of their own.
+    pub(crate) fn wall(&self) -> &Wall {
+        &self.wall
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere ends the process. The board holds plain data, which stays true.
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -108,6 +108,9 @@ pub struct DecoderStatus {
     /// When the last live read was kept, as the time since the start of the process.
     #[serde(skip)]
     pub live_at: Option<Duration>,
+    /// The same for each location that has a device of its own.
+    #[serde(skip)]
+    pub locations_live_at: BTreeMap<String, Duration>,
     /// Frames received but not yet durable.
     pub buffered: u64,
     /// How long its reads took from their receipt until they were durable, since the start of the
@@ -309,6 +312,9 @@ pub struct MachineStatus {
     pub temperature_c: Option<i32>,
     /// Whether a mains or USB supply gives power. `None`: the kernel knows of no such supply.
     pub mains_online: Option<bool>,
+    /// Whether its power supply gives too little voltage. `None`: this machine does not measure it.
+    #[serde(default)]
+    pub under_voltage: Option<bool>,
     /// Its batteries. It is empty if the kernel knows of none.
     pub batteries: Vec<BatteryStatus>,
 }
