@@ -34,6 +34,7 @@ pub(crate) fn router(doing: Doing) -> Router {
         .route("/do/{what}", post(act))
         .route("/decoders", get(pages::decoders))
         .route("/sessions", get(pages::sessions))
+        .route("/hold", get(pages::hold))
         .route("/set-aside", get(pages::set_aside))
         .route("/card", get(pages::card))
         .route("/download/{what}", get(download::download))

@@ -57,13 +57,7 @@ pub(super) async fn show(
 }
 
 /// The page with this drawing in it. `csrf`: the word of the login of this browser.
-pub(super) fn first_view(
-    name: &str,
-    state: BoxState,
-    zone: &ShownIn,
-    frame: &Frame,
-    csrf: Option<&str>,
-) -> String {
+pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &Frame, csrf: Option<&str>) -> String {
     let now = Timestamp::from_millisecond(frame.beat.wall_ms).unwrap_or_default();
     let page = Page {
         version: assets::version(),

@@ -2,6 +2,7 @@
 
 use crate::cloud::uplink::{Outcome, SessionChange, Wanted};
 use crate::decoders::Range;
+use crate::journal::control::Held;
 use crate::model::chip::Label;
 use crate::model::text::{printable, tail};
 use crate::serve::ops::{Ops, OpsError};
@@ -28,6 +29,10 @@ pub(super) enum PageAction {
     },
     /// Close the running session.
     SessionClose { device: String, session: KnownSession },
+    /// Keep every read, and send none.
+    Hold,
+    /// End the hold.
+    Release { how: Held },
 }
 
 /// The running session of a device, as the box knows it.
@@ -69,6 +74,7 @@ pub(super) struct Mistake {
     pub unknown: bool,
 }
 
+const HOLD: &str = "/hold";
 const DECODERS: &str = "/decoders";
 const SESSIONS: &str = "/sessions";
 const SET_ASIDE: &str = "/set-aside";
@@ -87,6 +93,12 @@ impl PageAction {
                 Ok(Self::LetGo { decoder: (!name.is_empty()).then(|| name.to_owned()) })
             }
             "try-again" => Ok(Self::TryAgain),
+            "hold" => Ok(Self::Hold),
+            "release" => match form.get("send") {
+                "all" => Ok(Self::Release { how: Held::Send }),
+                "none" => Ok(Self::Release { how: Held::Drop }),
+                _ => Err(wrong(HOLD)("Say whether the reads are sent: send=all or send=none.".to_owned())),
+            },
             "session-open" => session_open(form, ops).map_err(wrong(SESSIONS)),
             "session-close" => session_close(form, ops).map_err(wrong(SESSIONS)),
             _ => {
@@ -102,6 +114,7 @@ impl PageAction {
             Self::Rewind { .. } => DECODERS,
             Self::LetGo { .. } | Self::TryAgain => SET_ASIDE,
             Self::SessionOpen { .. } | Self::SessionClose { .. } => SESSIONS,
+            Self::Hold | Self::Release { .. } => HOLD,
         }
     }
 
@@ -120,6 +133,9 @@ impl PageAction {
             Self::SessionOpen { device, alias, .. } => {
                 format!("Open the session “{}” of device …{}", printable(alias), tail(device))
             }
+            Self::Hold => "Put the box on hold".to_owned(),
+            Self::Release { how: Held::Send } => "Release the hold and send the reads".to_owned(),
+            Self::Release { how: Held::Drop } => "Release the hold and send none".to_owned(),
             Self::SessionClose { device, session } => {
                 format!("Close the session {} of device …{}", session.in_words(), tail(device))
             }
@@ -129,7 +145,19 @@ impl PageAction {
     /// The question before it, if it cannot be taken back.
     pub(super) fn question(&self, ops: &Ops) -> Option<Question> {
         match self {
-            Self::Rewind { .. } | Self::TryAgain | Self::SessionOpen { ends: None, .. } => None,
+            Self::Rewind { .. } | Self::TryAgain | Self::Hold | Self::SessionOpen { ends: None, .. } => None,
+            // Nothing is lost by it, and it must be quick before the gun.
+            Self::Release { how: Held::Send } => None,
+            Self::Release { how: Held::Drop } => {
+                let count = ops.status().hold.map_or(0, |hold| hold.reads);
+                Some(Question {
+                    title: format!("Send none of the {count}?"),
+                    happens: format!("The {count} reads since the hold began never go to a session."),
+                    stays: "They stay on this box and in every export, with the reason.".to_owned(),
+                    yes: "Yes, send none".to_owned(),
+                    no: "No, go on holding",
+                })
+            }
             Self::LetGo { .. } => {
                 let count = ops.status().journal.reads.map_or(0, |reads| reads.held_back);
                 Some(Question {
@@ -164,7 +192,7 @@ impl PageAction {
 
     /// Whether whoever carries it out writes it into the log.
     pub(super) fn notes_itself(&self) -> bool {
-        matches!(self, Self::SessionOpen { .. } | Self::SessionClose { .. })
+        matches!(self, Self::SessionOpen { .. } | Self::SessionClose { .. } | Self::Hold | Self::Release { .. })
     }
 
     /// Does it. Returns what became of it, in words.
@@ -186,6 +214,15 @@ impl PageAction {
                 0 => "there are none".to_owned(),
                 count => format!("{count} passings are tried again"),
             }),
+            Self::Hold => {
+                ops.hold(by).await.map_err(said)?;
+                Ok("every read is kept, and nothing new goes to the cloud until the hold is released".to_owned())
+            }
+            Self::Release { how } => {
+                let count = ops.release(how, by).await.map_err(said)?;
+                let what = if how == Held::Send { "are sent" } else { "stay on this box and are not sent" };
+                Ok(format!("{count} reads {what}"))
+            }
             Self::SessionOpen { device, alias, .. } => {
                 told(ops.session(&device, Wanted::Open { alias: alias.into() }, by).await)
             }

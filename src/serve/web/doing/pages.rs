@@ -132,6 +132,24 @@ pub(super) async fn sessions(State(doing): State<Doing>, Extension(visitor): Ext
 }
 
 #[derive(Template)]
+#[template(path = "hold.html")]
+struct HoldPage<'a> {
+    shell: Shell<'a>,
+    outcomes: Outcomes,
+    /// Since when, by whom, and how many reads. `None`: the box is not on hold.
+    hold: Option<(String, String, u64)>,
+}
+
+/// The hold: reads are kept and not sent.
+pub(super) async fn hold(State(doing): State<Doing>, Extension(visitor): Extension<Visitor>) -> Response {
+    let outcomes = Outcomes::of(&visitor, "/hold");
+    let zone = ShownIn::of_the_box();
+    let hold = doing.ops().status().hold;
+    let hold = hold.map(|hold| (zone.second(hold.since), printable(&hold.by), hold.reads));
+    page(outcomes.running, &HoldPage { shell: doing.shell(&visitor, "/hold"), outcomes, hold })
+}
+
+#[derive(Template)]
 #[template(path = "set_aside.html")]
 struct SetAsidePage<'a> {
     shell: Shell<'a>,
