@@ -4,12 +4,12 @@
 use jiff::Timestamp;
 
 use super::state::held;
-use super::{Mark, Times, has};
+use super::{Times, UP_TO_DATE_S, has};
 use crate::model::text::printable;
 use crate::status::glance::bytes;
 use crate::status::words::{count, offset_in_words, short};
 use crate::status::{
-    BoxState, DecoderStatus, JournalStatus, LinkState, ProblemCode, Snapshot, UploadState, UploadStatus,
+    BoxState, Cause, DecoderStatus, JournalStatus, LinkState, Mark, ProblemCode, Snapshot, UploadState, UploadStatus,
 };
 
 /// A link.
@@ -48,8 +48,6 @@ pub(in crate::serve::web) struct ChainView {
 const QUIET_S: u64 = 120;
 /// After the start the decoders may need this long to connect, in seconds.
 const STARTING_S: u64 = 10;
-/// A read that waits for less than this many seconds is on its way.
-const UP_TO_DATE_S: u64 = super::lamps::UP_TO_DATE_S;
 
 impl ChainView {
     pub(in crate::serve::web) fn of(status: &Snapshot, times: &Times) -> Self {
@@ -118,7 +116,7 @@ fn connected_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &Times)
     let mine = status.problems.iter().filter(|problem| problem.about == decoder.name);
     let mut causes = mine.filter_map(|problem| Some(ProblemCode::of_word(&problem.code)?.cause()));
     if let Some(says) = causes.find_map(|cause| match cause {
-        crate::status::Cause::NotReading(says) => Some(says),
+        Cause::NotReading(says) => Some(says),
         _ => None,
     }) {
         return (Mark::No, says.strip_prefix("is ").unwrap_or(says).trim_end_matches('.').to_owned());

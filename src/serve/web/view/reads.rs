@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::{Mark, Times};
+use super::Times;
 use crate::export::{NewestRead, ReadFate};
 use crate::model::text::printable;
 use crate::status::words::{count, offset_in_words};
-use crate::status::{BoxState, ProblemCode, Snapshot};
+use crate::status::{BoxState, Mark, ProblemCode, Snapshot};
 
 /// A read, from wherever it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]

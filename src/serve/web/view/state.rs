@@ -1,9 +1,9 @@
 //! The block at the top: the state, its sentence and what to do.
 
-use super::{Mark, Times, state_word};
+use super::{Times, state_word};
 use crate::model::text::printable;
 use crate::status::words::count;
-use crate::status::{BoxState, ProblemCode, Severity, Snapshot};
+use crate::status::{BoxState, Mark, ProblemCode, Severity, Snapshot};
 
 /// The block.
 pub(in crate::serve::web) struct StateView {
