@@ -12,8 +12,8 @@ use crate::model::clock::Zones;
 use crate::serve::web::page;
 use crate::status::plot::{PlotCell, PlotSpan, PlotStrip};
 use crate::status::{
-    ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, Problem, ProblemCode, ReadCounts, SessionStatus,
-    UploadState, UploadStatus,
+    ClockBy, DecoderStatus, HoldStatus, JournalStatus, LastRead, LinkState, Problem, ProblemCode, ReadCounts,
+    SessionStatus, UploadState, UploadStatus, lamps,
 };
 
 /// A page without a journal, bibs and plots.
@@ -207,7 +207,9 @@ fn not_uploading() -> Snapshot {
 
 fn hold() -> Snapshot {
     let mut status = reading();
-    status.journal.reads = Some(ReadCounts { kept: 12, waiting: 12, ..ReadCounts::default() });
+    status.journal.reads = Some(ReadCounts { kept: 12, held: 12, ..ReadCounts::default() });
+    status.hold = Some(HoldStatus { since: ago(553), reads: 12, by: "control socket".to_owned() });
+    (status.journal.pending, status.journal.oldest_pending_s) = (0, None);
     let sentence = "12 reads are kept and not sent. Nothing goes to the cloud until you release it.";
     says(&mut status, BoxState::Hold, sentence, &["Release the hold before the gun."], "", 553);
     status
@@ -369,6 +371,8 @@ fn the_sum_always_adds_up_and_zeros_are_left_out() {
         held_back: 3,
         duplicates: 4,
         dead_time: 5,
+        held: 7,
+        dropped_by_choice: 8,
         expired: 6,
         ..ReadCounts::default()
     };
@@ -380,7 +384,7 @@ fn the_sum_always_adds_up_and_zeros_are_left_out() {
         .filter_map(|number| number.parse().ok())
         .collect();
     assert_eq!(numbers[0], numbers[1..].iter().sum::<u64>(), "{text}");
-    assert!(text.starts_with("10\u{202f}021 kept = 10\u{202f}000 in the cloud + 1 waiting + 2 set aside"), "{text}");
+    assert!(text.starts_with("10\u{202f}036 kept = 10\u{202f}000 in the cloud + 1 waiting + 2 set aside"), "{text}");
     status.journal.reads = None;
     assert_eq!(sum(&status), "The reads are counted as soon as the upload queue is open.");
 }
@@ -393,8 +397,10 @@ fn a_row_tells_what_became_of_the_read_and_never_more_than_is_known() {
         (ReadFate::SetAside, "set aside"),
         (ReadFate::HeldBack, "held back another race?"),
         (ReadFate::NoPassing, "not sent a repeat"),
+        (ReadFate::Held, "held"),
+        (ReadFate::Dropped, "not sent dropped by choice"),
     ];
-    let frame = drawn(&reading(), reads(|at| fates[at % 5].0));
+    let frame = drawn(&reading(), reads(|at| fates[at % 7].0));
     for (at, (_, said)) in fates.iter().enumerate() {
         let row = words(&frame.rows[at].html);
         assert!(row.ends_with(said), "{row}");

@@ -156,10 +156,10 @@ fn box_link(status: &Snapshot, times: &Times) -> LinkView {
     LinkView {
         id: "kept".to_owned(),
         mark,
-        cut: match status.state {
-            BoxState::Hold => "held",
-            _ if mark == Mark::No => "yes",
-            _ => match status.uploads.iter().map(|upload| upload.state).max_by_key(|state| rank(*state)) {
+        cut: match status.hold {
+            Some(_) => "held",
+            None if mark == Mark::No => "yes",
+            None => match status.uploads.iter().map(|upload| upload.state).max_by_key(|state| rank(*state)) {
                 Some(UploadState::Offline | UploadState::CloudTrouble | UploadState::Refused) => "warn",
                 None => "wait",
                 _ => "yes",
@@ -189,7 +189,7 @@ fn session(status: &Snapshot, at: usize, upload: &UploadStatus) -> LinkView {
         Some(alias) => printable(alias),
         None => format!("…{}", printable(&session.token_tail)),
     });
-    let held = status.state == BoxState::Hold;
+    let held = status.hold.is_some();
     let (mark, words) = match (upload.state, &alias) {
         (UploadState::Refused, _) => (Mark::No, "refused"),
         (UploadState::NoSession, _) => (Mark::Warn, "none is open"),
@@ -241,7 +241,7 @@ fn cloud(status: &Snapshot, times: &Times) -> LinkView {
         };
     }
     let waiting = journal.reads.map_or(journal.pending, |reads| reads.waiting);
-    if status.state == BoxState::Hold {
+    if status.hold.is_some() {
         return link(Mark::Held, format!("{} held", are(held(status))));
     }
     let mut words = waits_in_words(status, waiting);
@@ -307,14 +307,15 @@ fn sum(status: &Snapshot) -> String {
     if status.uploads.is_empty() {
         return format!("{} kept on this box.{beside}", count(reads.kept));
     }
-    let waits = if status.state == BoxState::Hold { "held" } else { "waiting" };
     let parts = [
         (reads.in_cloud, "in the cloud"),
-        (reads.waiting, waits),
+        (reads.waiting, "waiting"),
+        (reads.held, "held"),
         (reads.set_aside, "set aside"),
         (reads.held_back, "held back (another race?)"),
         (reads.duplicates, "repeats, not sent"),
         (reads.dead_time, "within the dead time, not sent"),
+        (reads.dropped_by_choice, "dropped by choice"),
         (reads.expired, "held back and removed by age"),
     ];
     let told: Vec<String> = parts

@@ -91,7 +91,7 @@ impl StateView {
 
 /// How many reads a hold keeps back.
 pub(super) fn held(status: &Snapshot) -> u64 {
-    status.journal.reads.map_or(status.journal.pending, |reads| reads.waiting)
+    status.hold.as_ref().map_or(0, |hold| hold.reads)
 }
 
 /// A problem that is not the state.
