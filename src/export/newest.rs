@@ -14,6 +14,7 @@ use super::Reading;
 use super::standing::{Standings, UploadMark};
 use crate::cloud::passing::chip_code;
 use crate::journal::Journal;
+use crate::journal::control::Holds;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::reader::{News, Reader};
 use crate::model::chip::{ChipRead, Seq};
@@ -38,6 +39,10 @@ pub(crate) enum ReadFate {
     Waiting,
     /// It may belong to another race, so it waits until somebody releases it.
     HeldBack,
+    /// It was kept while the box is on hold, and waits for its release.
+    Held,
+    /// It was kept while the box was on hold, and somebody decided not to send it.
+    Dropped,
     /// It is set aside, because the cloud refused it or failed at it.
     SetAside,
     /// It is no passing of its own: it repeats another read, or is within the dead time.
@@ -74,6 +79,7 @@ pub(crate) struct NewestReads {
     reads: VecDeque<Entry>,
     steps: Vec<(u64, Step)>,
     corrections: Corrections,
+    holds: Holds,
 }
 
 impl NewestReads {
@@ -82,8 +88,8 @@ impl NewestReads {
         let from = journal.durable().0.saturating_sub(BACK);
         let reader = journal.reader(Seq(from));
         let standings = Standings::of(from..=u64::MAX).with_passings();
-        let (steps, corrections) = (Vec::new(), Corrections::default());
-        Self { journal, reading, reader, standings, reads: VecDeque::new(), steps, corrections }
+        let (steps, corrections, holds) = (Vec::new(), Corrections::default(), Holds::default());
+        Self { journal, reading, reader, standings, reads: VecDeque::new(), steps, corrections, holds }
     }
 
     /// The newest reads, the newest first. It may read files, so it is for a thread that may wait.
@@ -123,6 +129,7 @@ impl NewestReads {
                 self.steps.push((entry.seq, *step));
             }
             Body::Correct(correction) => self.corrections.add(&entry.subject, correction),
+            Body::Control(control) => self.holds.follow(entry.seq, control),
             Body::Marker(_) | Body::Rejected(_) | Body::Cleared(_) | Body::Settled(_) | Body::Note(_) => {}
         }
     }
@@ -161,9 +168,12 @@ impl NewestReads {
             UploadMark::Sent => ReadFate::Sent(num),
             UploadMark::SetAside => ReadFate::SetAside,
             UploadMark::HeldBack => ReadFate::HeldBack,
+            UploadMark::Held => ReadFate::Held,
             UploadMark::Suppressed => ReadFate::NoPassing,
             UploadMark::Pending if none.contains(&seq) => ReadFate::NoPassing,
             UploadMark::Pending if read.held_back && !self.standings.is_let_go(seq) => ReadFate::HeldBack,
+            UploadMark::Pending if standing.is_none() && self.holds.is_dropped(seq) => ReadFate::Dropped,
+            UploadMark::Pending if standing.is_none() && self.holds.is_held(seq) => ReadFate::Held,
             UploadMark::Pending => {
                 let is_in = |(device, first, last): &(Box<str>, u64, u64)| {
                     self.standings

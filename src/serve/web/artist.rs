@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::frame::{Beat, Drawn, Frame};
 use super::view::{
-    AlsoRow, Anchor, BoxClock, ChainView, ClocksView, FootView, Lamp, LinkView, ReadRow, ReadSource, StateView, Times,
-    also, lamps, plots,
+    AlsoRow, Anchor, BoxClock, ChainView, ClocksView, FootView, LinkView, ReadRow, ReadSource, StateView, Times, also,
+    plots,
 };
 use crate::cloud::passing::Bibs;
 use crate::config::ChipZeros;
@@ -21,7 +21,7 @@ use crate::export::{NewestRead, NewestReads, ReadFate, Reading};
 use crate::journal::Journal;
 use crate::model::shown::ShownIn;
 use crate::status::plot::PlotSeries;
-use crate::status::{Board, BoxState, Snapshot};
+use crate::status::{Board, BoxState, Lamp, Snapshot};
 
 /// Least time between two drawings of what is not about a read.
 const WHOLE: Duration = Duration::from_millis(950);
@@ -69,7 +69,13 @@ pub(super) struct Artist {
 #[template(path = "state.html")]
 struct StatePart<'a> {
     state: &'a StateView,
-    lamps: [Lamp; 4],
+    lamps: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "lamps.html")]
+struct LampsPart<'a> {
+    lamps: &'a [Lamp],
 }
 
 #[derive(Template)]
@@ -194,8 +200,13 @@ impl Artist {
         let mats: Vec<String> = chain.mats.iter().map(link).collect();
         let links: Vec<String> = chain.links.iter().map(link).collect();
         let ids: Vec<&str> = chain.mats.iter().chain(&chain.links).map(|link| link.id.as_str()).collect();
+        let lamps = text(&LampsPart { lamps: &status.lamps });
         let mut parts = vec![
-            alone("state", text(&StatePart { state: &state, lamps: lamps(status) })),
+            Drawn {
+                holds: Some(text(&StatePart { state: &state, lamps: "" })),
+                ..alone("state", text(&StatePart { state: &state, lamps: &lamps }))
+            },
+            Drawn { within: Some("state"), ..alone("lamps", lamps.clone()) },
             alone("also", text(&AlsoPart { rows: &rows, more })),
             Drawn {
                 holds: Some(format!("{} {}", ids.join(" "), chain.mats_cut)),

@@ -13,7 +13,6 @@
 mod chain;
 mod clocks;
 mod foot;
-mod lamps;
 pub(super) mod plots;
 mod reads;
 mod state;
@@ -22,51 +21,14 @@ mod times;
 pub(super) use chain::{ChainView, LinkView};
 pub(super) use clocks::{BoxClock, ClocksView};
 pub(super) use foot::FootView;
-pub(super) use lamps::{Lamp, lamps};
 pub(super) use reads::{ReadRow, ReadSource};
 pub(super) use state::{AlsoRow, Choice, StateView, also, look_of};
 pub(super) use times::{Anchor, Times, ages_filled};
 
 use crate::status::{BoxState, ProblemCode, Snapshot};
 
-/// How something stands. It is drawn as a shape, and said as a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// In order: a tick in a disc.
-    Yes,
-    /// Waiting, or not known: a ring.
-    Wait,
-    /// Wrong: a cross.
-    No,
-    /// Somebody should look at it: a triangle.
-    Warn,
-    /// Held by a person: two bars.
-    Held,
-}
-
-impl Mark {
-    /// The name of the shape, which is also the class.
-    pub(super) const fn id(self) -> &'static str {
-        match self {
-            Self::Yes => "yes",
-            Self::Wait => "wait",
-            Self::No => "no",
-            Self::Warn => "warn",
-            Self::Held => "held",
-        }
-    }
-
-    /// The word for somebody who does not see the shape.
-    pub(super) const fn said(self) -> &'static str {
-        match self {
-            Self::Yes => "in order",
-            Self::Wait => "waiting or not known",
-            Self::No => "wrong",
-            Self::Warn => "look at it",
-            Self::Held => "held",
-        }
-    }
-}
+/// A read that waits for less than this many seconds is on its way.
+const UP_TO_DATE_S: u64 = 10;
 
 /// Whether the snapshot shows a problem of this code about `about`.
 fn has(status: &Snapshot, code: ProblemCode, about: &str) -> bool {

@@ -4,12 +4,12 @@
 use jiff::Timestamp;
 
 use super::state::held;
-use super::{Mark, Times, has};
+use super::{Times, UP_TO_DATE_S, has};
 use crate::model::text::printable;
 use crate::status::glance::bytes;
 use crate::status::words::{count, offset_in_words, short};
 use crate::status::{
-    BoxState, DecoderStatus, JournalStatus, LinkState, ProblemCode, Snapshot, UploadState, UploadStatus,
+    BoxState, Cause, DecoderStatus, JournalStatus, LinkState, Mark, ProblemCode, Snapshot, UploadState, UploadStatus,
 };
 
 /// A link.
@@ -48,8 +48,6 @@ pub(in crate::serve::web) struct ChainView {
 const QUIET_S: u64 = 120;
 /// After the start the decoders may need this long to connect, in seconds.
 const STARTING_S: u64 = 10;
-/// A read that waits for less than this many seconds is on its way.
-const UP_TO_DATE_S: u64 = super::lamps::UP_TO_DATE_S;
 
 impl ChainView {
     pub(in crate::serve::web) fn of(status: &Snapshot, times: &Times) -> Self {
@@ -118,7 +116,7 @@ fn connected_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &Times)
     let mine = status.problems.iter().filter(|problem| problem.about == decoder.name);
     let mut causes = mine.filter_map(|problem| Some(ProblemCode::of_word(&problem.code)?.cause()));
     if let Some(says) = causes.find_map(|cause| match cause {
-        crate::status::Cause::NotReading(says) => Some(says),
+        Cause::NotReading(says) => Some(says),
         _ => None,
     }) {
         return (Mark::No, says.strip_prefix("is ").unwrap_or(says).trim_end_matches('.').to_owned());
@@ -158,10 +156,10 @@ fn box_link(status: &Snapshot, times: &Times) -> LinkView {
     LinkView {
         id: "kept".to_owned(),
         mark,
-        cut: match status.state {
-            BoxState::Hold => "held",
-            _ if mark == Mark::No => "yes",
-            _ => match status.uploads.iter().map(|upload| upload.state).max_by_key(|state| rank(*state)) {
+        cut: match status.hold {
+            Some(_) => "held",
+            None if mark == Mark::No => "yes",
+            None => match status.uploads.iter().map(|upload| upload.state).max_by_key(|state| rank(*state)) {
                 Some(UploadState::Offline | UploadState::CloudTrouble | UploadState::Refused) => "warn",
                 None => "wait",
                 _ => "yes",
@@ -191,7 +189,7 @@ fn session(status: &Snapshot, at: usize, upload: &UploadStatus) -> LinkView {
         Some(alias) => printable(alias),
         None => format!("…{}", printable(&session.token_tail)),
     });
-    let held = status.state == BoxState::Hold;
+    let held = status.hold.is_some();
     let (mark, words) = match (upload.state, &alias) {
         (UploadState::Refused, _) => (Mark::No, "refused"),
         (UploadState::NoSession, _) => (Mark::Warn, "none is open"),
@@ -243,7 +241,7 @@ fn cloud(status: &Snapshot, times: &Times) -> LinkView {
         };
     }
     let waiting = journal.reads.map_or(journal.pending, |reads| reads.waiting);
-    if status.state == BoxState::Hold {
+    if status.hold.is_some() {
         return link(Mark::Held, format!("{} held", are(held(status))));
     }
     let mut words = waits_in_words(status, waiting);
@@ -309,14 +307,15 @@ fn sum(status: &Snapshot) -> String {
     if status.uploads.is_empty() {
         return format!("{} kept on this box.{beside}", count(reads.kept));
     }
-    let waits = if status.state == BoxState::Hold { "held" } else { "waiting" };
     let parts = [
         (reads.in_cloud, "in the cloud"),
-        (reads.waiting, waits),
+        (reads.waiting, "waiting"),
+        (reads.held, "held"),
         (reads.set_aside, "set aside"),
         (reads.held_back, "held back (another race?)"),
         (reads.duplicates, "repeats, not sent"),
         (reads.dead_time, "within the dead time, not sent"),
+        (reads.dropped_by_choice, "dropped by choice"),
         (reads.expired, "held back and removed by age"),
     ];
     let told: Vec<String> = parts

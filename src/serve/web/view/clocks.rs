@@ -1,9 +1,9 @@
 //! The clocks: that of the box, and each decoder's against it.
 
-use super::{Mark, Times, has};
+use super::{Times, has};
 use crate::model::text::printable;
 use crate::status::words::offset_in_words;
-use crate::status::{ClockBy, ProblemCode, Snapshot};
+use crate::status::{ClockBy, DecoderStatus, Mark, ProblemCode, Snapshot};
 
 /// What sets the clock of the box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn of_box(status: &Snapshot, times: &Times, source: BoxClock) -> ClockLine {
     }
 }
 
-fn of_decoder(status: &Snapshot, decoder: &crate::status::DecoderStatus) -> ClockLine {
+fn of_decoder(status: &Snapshot, decoder: &DecoderStatus) -> ClockLine {
     let name = printable(&decoder.name);
     let Some(offset) = decoder.clock_offset_ms else {
         let how = "it has not told its clock, and no live read was compared";

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::{Mark, Times};
+use super::Times;
 use crate::export::{NewestRead, ReadFate};
 use crate::model::text::printable;
 use crate::status::words::{count, offset_in_words};
-use crate::status::{BoxState, ProblemCode, Snapshot};
+use crate::status::{Mark, ProblemCode, Snapshot};
 
 /// A read, from wherever it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ const CODE: usize = 40;
 impl ReadRow {
     pub(in crate::serve::web) fn of(status: &Snapshot, source: &ReadSource, times: &Times) -> Self {
         let read = &source.read;
-        let (mark, word, more) = in_cloud(status, read.fate);
+        let (mark, word, more) = in_cloud(status, read);
         let decoder = crate::model::source::decoder(&read.decoder);
         let off = status.decoders.iter().find(|known| known.name == decoder).and_then(|known| known.clock_offset_ms);
         let code = ProblemCode::DecoderClockOff.word();
@@ -102,14 +102,18 @@ fn cut(code: &str) -> String {
     }
 }
 
-fn in_cloud(status: &Snapshot, fate: ReadFate) -> (Mark, &'static str, String) {
-    match fate {
+fn in_cloud(status: &Snapshot, read: &NewestRead) -> (Mark, &'static str, String) {
+    // The hold may be older than what was read of the log.
+    let held = status.hold.as_ref().is_some_and(|hold| read.received >= hold.since);
+    match read.fate {
         ReadFate::Sent(num) => (Mark::Yes, "yes", format!("no. {}", count(num))),
         ReadFate::HeldBack => (Mark::Held, "held back", "another race?".to_owned()),
         ReadFate::SetAside => (Mark::Warn, "set aside", String::new()),
         ReadFate::NoPassing => (Mark::Wait, "not sent", "a repeat".to_owned()),
         ReadFate::Waiting if status.uploads.is_empty() => (Mark::Wait, "no cloud", String::new()),
-        ReadFate::Waiting if status.state == BoxState::Hold => (Mark::Held, "held", String::new()),
+        ReadFate::Dropped => (Mark::Wait, "not sent", "dropped by choice".to_owned()),
+        ReadFate::Held => (Mark::Held, "held", String::new()),
+        ReadFate::Waiting if held => (Mark::Held, "held", String::new()),
         ReadFate::Waiting => (Mark::Wait, "waiting", String::new()),
     }
 }

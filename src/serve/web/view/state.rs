@@ -1,9 +1,9 @@
 //! The block at the top: the state, its sentence and what to do.
 
-use super::{Mark, Times, state_word};
+use super::{Times, state_word};
 use crate::model::text::printable;
 use crate::status::words::count;
-use crate::status::{BoxState, ProblemCode, Severity, Snapshot};
+use crate::status::{BoxState, Mark, ProblemCode, Severity, Snapshot};
 
 /// The block.
 pub(in crate::serve::web) struct StateView {
@@ -91,7 +91,7 @@ impl StateView {
 
 /// How many reads a hold keeps back.
 pub(super) fn held(status: &Snapshot) -> u64 {
-    status.journal.reads.map_or(status.journal.pending, |reads| reads.waiting)
+    status.hold.as_ref().map_or(0, |hold| hold.reads)
 }
 
 /// A problem that is not the state.
