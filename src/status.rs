@@ -6,6 +6,7 @@
 
 pub(crate) mod glance;
 mod judge;
+mod lamps;
 mod latency;
 mod problem;
 mod severity;
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
+pub use self::lamps::{Lamp, LampName, Mark, lamps};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::ProblemCode;
@@ -132,6 +134,11 @@ impl Board {
     /// The box's wall clock.
     pub fn now(&self) -> Timestamp {
         self.wall.now()
+    }
+
+    /// The clock of the box, for parts that need one of their own.
+    pub(crate) fn wall(&self) -> &Wall {
+        &self.wall
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -448,6 +455,7 @@ impl Board {
             sentence: String::new(),
             todo: Vec::new(),
             by_itself: None,
+            lamps: Vec::new(),
             state_s: 0,
             ready: inner.not_ready.is_empty(),
             problems: inner.problems.clone(),
@@ -462,6 +470,7 @@ impl Board {
         let StateVerdict { state, sentence, todo, by_itself, .. } = verdict;
         (snapshot.state, snapshot.sentence, snapshot.todo, snapshot.by_itself) = (state, sentence, todo, by_itself);
         snapshot.state_s = inner.judge.lasts(now).as_secs();
+        snapshot.lamps = lamps(&snapshot).into();
         snapshot
     }
 

@@ -142,6 +142,9 @@ fn write_machine(machine: &MachineStatus, out: &mut String) -> std::fmt::Result 
         Some(false) if !machine.batteries.is_empty() => write!(out, ", NO POWER IS CONNECTED")?,
         Some(false) | None => {}
     }
+    if machine.under_voltage == Some(true) {
+        write!(out, ", TOO LITTLE VOLTAGE")?;
+    }
     writeln!(out, ", kernel {}, switched on for {}", printable(&machine.kernel), age(machine.uptime_s))
 }
 

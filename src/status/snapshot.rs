@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::lamps::Lamp;
 use super::latency::{LatencyHistogram, LatencyStatus};
 use super::state::BoxState;
 
@@ -107,6 +108,9 @@ pub struct DecoderStatus {
     /// When the last live read was kept, as the time since the start of the process.
     #[serde(skip)]
     pub live_at: Option<Duration>,
+    /// The same for each location that has a device of its own.
+    #[serde(skip)]
+    pub locations_live_at: BTreeMap<String, Duration>,
     /// Frames received but not yet durable.
     pub buffered: u64,
     /// How long its reads took from their receipt until they were durable, since the start of the
@@ -308,6 +312,9 @@ pub struct MachineStatus {
     pub temperature_c: Option<i32>,
     /// Whether a mains or USB supply gives power. `None`: the kernel knows of no such supply.
     pub mains_online: Option<bool>,
+    /// Whether its power supply gives too little voltage. `None`: this machine does not measure it.
+    #[serde(default)]
+    pub under_voltage: Option<bool>,
     /// Its batteries. It is empty if the kernel knows of none.
     pub batteries: Vec<BatteryStatus>,
 }
@@ -402,6 +409,10 @@ pub struct Snapshot {
     /// What the box does by itself, if anything.
     #[serde(default)]
     pub by_itself: Option<String>,
+    /// The lamps Mats, Time, Kept and Cloud, in this order. It is empty if the daemon is of an older
+    /// version.
+    #[serde(default)]
+    pub lamps: Vec<Lamp>,
     /// For how many seconds the state has been shown.
     #[serde(default)]
     pub state_s: u64,
