@@ -559,6 +559,26 @@ problems! {
          into its `[[decoder]]`.";
 }
 
+impl ProblemCode {
+    /// Whether it tells of a loss that happened. Such a problem is shown until somebody acknowledges
+    /// it, or until nothing is missing any more.
+    pub const fn is_loss(self) -> bool {
+        matches!(
+            self,
+            Self::FilesInBetween
+                | Self::JournalLost
+                | Self::LlrpReadsLost
+                | Self::LogDamaged
+                | Self::LogLost
+                | Self::LogUnreadable
+                | Self::OldFileNotFetched
+                | Self::OldReadsMissing
+                | Self::ReadsDropped
+                | Self::ReadsMissing
+        )
+    }
+}
+
 impl fmt::Display for ProblemCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())

@@ -393,6 +393,7 @@ impl World {
             }
             Op::Hold => self.decide(None),
             Op::Release(how) => self.decide(Some(how)),
+            Op::Aside { device, release } => self.aside(device % self.devices.len(), release),
             Op::Disk(script) => disk::set(script),
             Op::End { how, queue, seed, resend, cut_in_start } => self.end(how, queue, seed, resend, cut_in_start),
         }
@@ -446,6 +447,24 @@ impl World {
         if poll(&mut asked).is_pending() {
             self.write(); // or later, if the disk refuses it
         }
+    }
+
+    /// What the commands `set-aside release` and `set-aside drop` do in the journal.
+    fn aside(&mut self, at: usize, release: bool) {
+        let Some(driven) = self.driven.as_ref().filter(|driven| driven.serves()) else { return };
+        let (journal, device) = (driven.journal.clone(), self.devices[at].borrow().name.clone());
+        self.ledger.borrow_mut().refresh(&self.dir);
+        let failing: Vec<Seq> = journal.device(&device).failing.iter().map(|item| item.seq).collect();
+        let mut items = self.ledger.borrow().aside(&device);
+        items.retain(|item| !failing.contains(&item.seq));
+        let by = "timer".into();
+        let event = match release {
+            true if items.is_empty() => return,
+            true => UploadEvent::Retry { device, items, by },
+            false => UploadEvent::Dropped { device, items: items.iter().map(|item| item.seq).collect(), failing, by },
+        };
+        let mut asked: Task = Box::pin(async move { drop(journal.record(event).await) });
+        while poll(&mut asked).is_pending() && self.write() {}
     }
 
     /// The command `correct`, as far as the journal carries it out.

@@ -346,10 +346,11 @@ impl Machine {
             Input::Held(answer) => self.on_held(now, answer),
             Input::Device(answer) => self.on_device(now, answer),
             Input::NewKey => self.on_new_key(now),
-            Input::TryAgain => {
-                self.batch.suspects.try_now(now);
+            Input::TryAgain(only) => {
+                self.batch.suspects.try_now(now, only.as_deref());
                 self.timers.look = Some(now);
             }
+            Input::StillFailing(still) => self.batch.suspects.keep(&still),
             Input::Created(answer) => {
                 if !self.on_created_for_order(now, &answer) {
                     self.on_created(now, answer);

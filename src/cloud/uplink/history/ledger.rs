@@ -29,6 +29,8 @@ enum Fate {
     Released,
     /// It is in the cloud and is sent again with another time.
     Replaced,
+    /// It was set aside, and somebody dropped it.
+    Dropped,
 }
 
 /// What a read is according to the rules.
@@ -170,6 +172,8 @@ impl Ledger {
             | UploadEvent::Audited(_)
             | UploadEvent::Moved { .. }
             | UploadEvent::SendAgain { .. } => {}
+            UploadEvent::Retry { items, .. } => self.retried(items),
+            UploadEvent::Dropped { items, failing, .. } => self.dropped_aside(items, failing),
             UploadEvent::Again { device, session, items, .. } => self.again(device, session, items),
             UploadEvent::Batch(batch) => self.batch(batch),
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, &Fate::Accepted),
@@ -217,6 +221,40 @@ impl Ledger {
         self.must(!held, 10, || format!("{item:?} is numbered, and was kept on hold"));
         let later = self.sent_later.iter().any(within);
         self.count("passings numbered after a hold in which they were kept", usize::from(later));
+    }
+
+    /// Somebody released passings that were set aside.
+    fn retried(&mut self, items: &[UploadItem]) {
+        self.count("passings set aside and released", items.len());
+        for item in items {
+            self.out_of_turn.insert(item.seq.0);
+            match self.numbered.get_mut(&item.seq.0).filter(|it| matches!(it.fate, Fate::Aside(_))) {
+                Some(numbered) => numbered.fate = Fate::Released,
+                None => self.must(false, 4, || format!("{item:?} is released, and is not set aside")),
+            }
+        }
+    }
+
+    /// Somebody dropped passings that were set aside.
+    fn dropped_aside(&mut self, items: &[Seq], failing: &[Seq]) {
+        for seq in items.iter().chain(failing) {
+            match self.numbered.get_mut(&seq.0).map(|numbered| &mut numbered.fate) {
+                Some(fate @ Fate::Aside(_)) => {
+                    *fate = Fate::Dropped;
+                    self.count("passings set aside and dropped", 1);
+                }
+                other => {
+                    let text = format!("{seq:?} is dropped, and is {other:?}");
+                    self.must(failing.contains(seq), 10, || text);
+                }
+            }
+        }
+    }
+
+    /// The passings of a device that are set aside.
+    pub(super) fn aside(&self, device: &str) -> Vec<UploadItem> {
+        let is_aside = |it: &&Numbered| *it.device == *device && matches!(it.fate, Fate::Aside(_));
+        self.numbered.values().filter(is_aside).map(|numbered| numbered.item.clone()).collect()
     }
 
     /// Passings in the cloud are sent again with another time.
@@ -433,7 +471,9 @@ impl Ledger {
             | UploadEvent::Audited(_)
             | UploadEvent::Moved { .. }
             | UploadEvent::SendAgain { .. }
-            | UploadEvent::Again { .. } => {}
+            | UploadEvent::Again { .. }
+            | UploadEvent::Retry { .. }
+            | UploadEvent::Dropped { .. } => {}
             UploadEvent::Batch(batch) => {
                 let before = self.open.remove(&batch.device).unwrap_or_default();
                 let named = before.keys().eq(&batch.still_open);
@@ -522,7 +562,7 @@ impl Ledger {
             for (seq, expected) in expected {
                 self.count(if expected == HistoryVerdict::Passing { "passings" } else { "repeats and dead reads" }, 1);
                 let judged = match (self.numbered.get(&seq).map(|numbered| &numbered.fate), self.judged.get(&seq)) {
-                    (Some(Fate::Accepted | Fate::Aside(_)), None) => Some(HistoryVerdict::Passing),
+                    (Some(Fate::Accepted | Fate::Aside(_) | Fate::Dropped), None) => Some(HistoryVerdict::Passing),
                     (None, Some(judged)) => Some(*judged),
                     _ => None,
                 };
@@ -545,7 +585,8 @@ impl Ledger {
         }
         let kept = self.kept.values().filter(|entry| matches!(entry.body, Body::Read(_))).count() as u64;
         let of = |verdict| self.judged.values().filter(|judged| **judged == verdict).count() as u64;
-        let dropped = of(HistoryVerdict::Dropped);
+        let aside = self.numbered.values().filter(|numbered| numbered.fate == Fate::Dropped).count() as u64;
+        let dropped = of(HistoryVerdict::Dropped) + aside;
         let expected = (kept, of(HistoryVerdict::Repeat), of(HistoryVerdict::Dead), dropped);
         let counted = (reads.kept, reads.duplicates, reads.dead_time, reads.dropped_by_choice);
         self.must(counted == expected, 4, || {

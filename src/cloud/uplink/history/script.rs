@@ -140,6 +140,11 @@ pub(super) enum Op {
     Hold,
     /// Somebody releases it, and sends or drops what was read meanwhile.
     Release(Held),
+    /// Somebody releases the passings of a device that are set aside, or drops them.
+    Aside {
+        device: usize,
+        release: bool,
+    },
     Disk(disk::Script),
     End {
         how: End,

@@ -110,9 +110,12 @@ pub(crate) enum Input {
     Device(Result<(), CallError>),
     /// Another key is used from now on. It is the result of no action.
     NewKey,
-    /// Try the passings again now that were set aside because the cloud failed at them. It is the
+    /// Try passings again now that were set aside because the cloud failed at them: these, or all of
+    /// them (`None`). It is the result of no action.
+    TryAgain(Option<Vec<Seq>>),
+    /// Of the passings at which the cloud failed, only these are still to be tried again. It is the
     /// result of no action.
-    TryAgain,
+    StillFailing(Vec<Seq>),
     /// Result of [`Action::Create`].
     Created(Result<Session, CallError>),
     /// Result of [`Action::Close`].
