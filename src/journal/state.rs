@@ -37,7 +37,7 @@ use super::{
     Audited, Batch, DeviceState, InFlight, PendingRead, SendAgainOrder, SessionAudit, Unsettled, UploadEvent,
     UploadItem,
 };
-use crate::model::chip::{ChipRead, Marker, Stamp, StoredRanges};
+use crate::model::chip::{ChipRead, Marker, Seq, Stamp, StoredRanges};
 use crate::model::clock::{self, Step, Zones};
 use crate::model::correction::Corrections;
 use crate::model::source;
@@ -187,6 +187,9 @@ pub(super) struct DeviceFold {
     /// that of their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replacing: Vec<(Box<str>, UploadItem)>,
+    /// Those of them that are in flight now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resent: Vec<Seq>,
 }
 
 /// The state of the fold.
@@ -575,7 +578,7 @@ impl State {
             // as below.
             let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64);
             fold.sent = (fold.sent + unsettled).saturating_sub(batch.items.len() as u64);
-            let id = crate::model::chip::Seq(seq);
+            let id = Seq(seq);
             fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
             return;
         }
@@ -583,7 +586,8 @@ impl State {
         let all: HashSet<u64> = taken().map(|seq| seq.0).collect();
         let before = fold.waiting_again().count();
         fold.returned.retain(|item| !all.contains(&item.seq.0));
-        fold.replacing.retain(|(_, item)| !all.contains(&item.seq.0));
+        let replaced = fold.replacing.extract_if(.., |(_, item)| all.contains(&item.seq.0));
+        fold.resent.extend(replaced.map(|(_, item)| item.seq));
         let failing = fold.failing.len();
         fold.failing.retain(|item| !all.contains(&item.seq.0));
         let tried = failing - fold.failing.len();
@@ -620,8 +624,9 @@ impl State {
             open = still_open;
         }
         open.extend(batch.items.iter().cloned());
+        fold.resent.retain(|seq| open.iter().any(|item| item.seq == *seq));
         if !open.is_empty() {
-            let id = crate::model::chip::Seq(seq);
+            let id = Seq(seq);
             fold.in_flight = Some(InFlight { id, open, batch: batch.clone() });
         }
         let suppressed = (batch.dead.len() + batch.duplicates.len()) as u64;
@@ -828,6 +833,13 @@ impl DeviceFold {
         }
     }
 
+    /// The oldest read of those that are numbered or released, and that never were in the cloud.
+    pub(super) fn oldest_open(&self) -> Option<Seq> {
+        let flight = self.in_flight.iter().filter(|flight| !flight.batch.is_resend());
+        let open = flight.flat_map(|flight| &flight.open).filter(|item| !self.resent.contains(&item.seq));
+        open.chain(&self.returned).map(|item| item.seq).min()
+    }
+
     /// Passings that had a number once and wait for a new one: first those that are in no session.
     pub(super) fn waiting_again(&self) -> impl Iterator<Item = &UploadItem> {
         self.returned.iter().chain(self.replacing.iter().map(|(_, item)| item))
@@ -903,7 +915,7 @@ pub(super) fn pending_read(entry: &Entry, read: &ChipRead) -> PendingRead {
     // What stands for its receipt: the form of the queue on the disk has no place for its age.
     let received = read.moment(entry.time);
     let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
-    let (seq, decoder) = (crate::model::chip::Seq(entry.seq), entry.subject.clone());
+    let (seq, decoder) = (Seq(entry.seq), entry.subject.clone());
     PendingRead { seq, decoder, received, chip, stamp, replay, corrected_ms: 0, zone: None }
 }
 
