@@ -6,6 +6,7 @@
 
 pub(crate) mod glance;
 mod judge;
+mod lamps;
 mod latency;
 mod problem;
 mod severity;
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
+pub use self::lamps::{Lamp, LampName, Mark, lamps};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::ProblemCode;
@@ -399,6 +401,7 @@ impl Board {
             sentence: String::new(),
             todo: Vec::new(),
             by_itself: None,
+            lamps: Vec::new(),
             state_s: 0,
             ready: inner.not_ready.is_empty(),
             problems: inner.problems.clone(),
@@ -412,6 +415,7 @@ impl Board {
         let StateVerdict { state, sentence, todo, by_itself, .. } = verdict;
         (snapshot.state, snapshot.sentence, snapshot.todo, snapshot.by_itself) = (state, sentence, todo, by_itself);
         snapshot.state_s = inner.judge.lasts(now).as_secs();
+        snapshot.lamps = lamps(&snapshot).into();
         snapshot
     }
 

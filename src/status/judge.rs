@@ -32,11 +32,11 @@ const UPLOAD_LOST: Duration = Duration::from_secs(15);
 const WAITED: Duration = Duration::from_secs(60);
 /// A read that waits for less than this many seconds is on its way, so the cloud counts as up to
 /// date.
-const UP_TO_DATE: u64 = 10;
+pub(super) const UP_TO_DATE: u64 = 10;
 /// Without a live read for this long the state is ready and not reading.
-const QUIET: Duration = Duration::from_secs(120);
+pub(super) const QUIET: Duration = Duration::from_secs(120);
 /// After the start the decoders may need this long to connect.
-const STARTING: Duration = Duration::from_secs(10);
+pub(super) const STARTING: Duration = Duration::from_secs(10);
 /// A step of the box's clock is in the sentence for this long. After that it is only a row.
 const STEP: Duration = Duration::from_secs(300);
 /// Lost reads are in the sentence while more reads are lost, and for this long after the last loss.
@@ -125,7 +125,7 @@ fn judge(status: &Snapshot, now: Duration, shown: BoxState) -> StateVerdict {
 }
 
 /// Whether a problem already is, or still is, part of the sentence.
-fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration, shown: BoxState) -> bool {
+pub(super) fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration, shown: BoxState) -> bool {
     let lasts = now.saturating_sub(problem.raised);
     match code {
         ProblemCode::DecoderUnreachable => lasts >= LINK_LOST,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::lamps::Lamp;
 use super::latency::{LatencyHistogram, LatencyStatus};
 use super::state::BoxState;
 
@@ -385,6 +386,10 @@ pub struct Snapshot {
     /// What the box does by itself, if anything.
     #[serde(default)]
     pub by_itself: Option<String>,
+    /// The lamps Mats, Time, Kept and Cloud, in this order. It is empty if the daemon is of an older
+    /// version.
+    #[serde(default)]
+    pub lamps: Vec<Lamp>,
     /// For how many seconds the state has been shown.
     #[serde(default)]
     pub state_s: u64,
