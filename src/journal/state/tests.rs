@@ -624,7 +624,7 @@ fn the_oldest_passing_on_its_way_is_told_and_one_that_is_sent_a_second_time_is_n
     let mut fed = Fed::new(0);
     let oldest = |fed: &Fed| fed.state.devices.get("D").and_then(DeviceFold::oldest_open).map(|seq| seq.0);
     let now = "2026-07-06T10:00:00Z";
-    let mut put = |fed: &mut Fed, event| fed.put("D", now, Body::Upload(event));
+    let put = |fed: &mut Fed, event| fed.put("D", now, Body::Upload(event));
     put(&mut fed, batch(vec![item(4, 1), item(5, 2)]));
     assert_eq!(oldest(&fed), Some(4));
     put(&mut fed, UploadEvent::Accepted { device: "D".into(), first: 1, last: 1, duplicates: 0 });
