@@ -33,6 +33,12 @@ pub(super) fn problem_of(at: usize, fault: &Fault) -> Option<((ProblemCode, Stri
         Part::Key => (ProblemCode::KeyMissing, "Nothing is uploaded until the key is there. Every read is kept"),
         Part::Token => (ProblemCode::TokenUnusable, "The page shows nothing until this is corrected"),
         Part::Page => (ProblemCode::ConfigurationWrong, "Until this is corrected, the page is shown on this box only"),
+        Part::Notify => {
+            (ProblemCode::ConfigurationWrong, "Nobody is told about the state of the box until this is corrected")
+        }
+        Part::Expect => {
+            (ProblemCode::ConfigurationWrong, "This mat may be silent without a problem until this is corrected")
+        }
         Part::Keep => (ProblemCode::ConfigurationWrong, "Nothing is removed from the disk until this is corrected"),
         // A variable of the environment that is not taken changes nothing.
         Part::Other if fault.error.is_of_the_environment() => {
