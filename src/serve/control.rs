@@ -220,7 +220,13 @@ async fn answer(stream: UnixStream, ops: &Ops) -> io::Result<()> {
         }
         let whole = line.ends_with(b"\n");
         let reply = match serde_json::from_slice(&line) {
-            Ok(request) => carry_out(request, ops).await?,
+            Ok(request) => {
+                let order = ControlRequest::is_order(&request);
+                tokio::select! {
+                    reply = carry_out(request, ops) => reply?,
+                    () = left(&mut read), if order => return Ok(()),
+                }
+            }
             Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => failure("the request is too long").into(),
             // The command may be of another version than the daemon.
             Err(error) => failure(format!(
@@ -238,6 +244,13 @@ async fn answer(stream: UnixStream, ops: &Ops) -> io::Result<()> {
         if !whole {
             return Ok(());
         }
+    }
+}
+
+/// Waits until the client ends its side of the connection. If it has sent more, its end is not seen.
+async fn left(read: &mut (impl AsyncBufReadExt + Unpin)) {
+    if read.fill_buf().await.is_ok_and(|sent| !sent.is_empty()) {
+        std::future::pending().await
     }
 }
 
@@ -305,8 +318,8 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
         }
         ControlRequest::Room => ops.room().await.map(|room| json!(room)),
         ControlRequest::MakeRoom { through, by } => ops.make_room(through, &by).await.map(|freed| json!(freed)),
-        ControlRequest::SessionOpen { device, alias, by } => {
-            session::answer(ops.session(&device, Wanted::Open { alias: alias.into() }, &by).await)
+        ControlRequest::SessionOpen { device, alias, ends, by } => {
+            session::answer(ops.session(&device, Wanted::Open { alias: alias.into(), ends }, &by).await)
         }
         ControlRequest::SessionClose { device, token, by } => {
             session::answer(ops.session(&device, Wanted::Close { token: token.into() }, &by).await)
@@ -368,6 +381,9 @@ pub async fn ask(data_dir: &Path, request: ControlRequest) -> Result<Value, Cont
         stream.write_all(&text).await?;
         let mut line = Vec::new();
         BufReader::new(stream).take(ANSWER_LIMIT).read_until(b'\n', &mut line).await?;
+        if line.is_empty() {
+            return Err(io::Error::other("it ended the connection"));
+        }
         Ok(serde_json::from_slice::<Value>(&line)?)
     };
     let answered: io::Result<Value> = timeout(patience, asking)
@@ -377,7 +393,7 @@ pub async fn ask(data_dir: &Path, request: ControlRequest) -> Result<Value, Cont
     match value.get("error").and_then(Value::as_str) {
         Some(why) => Err(match value.get("exit").and_then(Value::as_u64) {
             Some(code) => ControlError::Refused { why: why.to_owned(), code },
-            None => ControlError::NoAnswer { why: why.to_owned(), path },
+            None => ControlError::NotDone(why.to_owned()),
         }),
         None => Ok(value),
     }
@@ -550,6 +566,24 @@ mod tests {
         let mut rest = Vec::new();
         let ended = timeout(Duration::from_secs(30), silent[0].read_to_end(&mut rest)).await;
         assert_eq!(ended.expect("it is let go").unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_order_whose_client_leaves_is_withdrawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let (orders, mut ordered) = tokio::sync::mpsc::channel(1);
+        let ops = Ops::new(Board::new("finish"), Repairs::new(), Decoders::new(), watch::Sender::default())
+            .with_sessions([("A".into(), orders)].into());
+        let mut socket = Socket::new(dir.path(), ops);
+        socket.bind();
+        let _task = tokio::spawn(socket.serve(CancellationToken::new()));
+        let place = dir.path().to_owned();
+        let request = ControlRequest::SessionClose { device: "A".into(), token: "T".into(), by: "me".into() };
+        let client = tokio::spawn(async move { ask(&place, request).await });
+        let mut order = ordered.recv().await.unwrap();
+        assert!(!order.done.is_closed(), "the client waits");
+        client.abort();
+        timeout(Duration::from_secs(30), order.done.closed()).await.expect("the client is gone");
     }
 
     #[tokio::test]
