@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 /// The pages behind the login, and what each is called.
 pub(crate) const LINKS: [(&str, &str); 4] =
-    [("/decoders", "Decoders"), ("/sessions", "Sessions"), ("/set-aside", "Set aside"), ("/card", "Files and room")];
+    [("/decoders", "Decoders"), ("/sessions", "Sessions"), ("/set-aside", "Set aside"), ("/card", "Files, room and losses")];
 
 /// The head of a page.
 #[derive(Clone, Debug)]

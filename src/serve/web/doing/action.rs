@@ -1,11 +1,13 @@
 //! Each thing that can be done over the page: its form, its question, its outcome in words.
 
-use crate::cloud::uplink::{Outcome, SessionChange, Wanted};
+use crate::cloud::audit::keep::ResendRange;
+use crate::cloud::uplink::{Ends, Outcome, SessionChange, Wanted};
 use crate::decoders::Range;
 use crate::journal::control::Held;
-use crate::model::chip::Label;
+use crate::model::chip::{Label, Seq};
+use crate::model::shown::ShownIn;
 use crate::model::text::{printable, tail};
-use crate::serve::ops::{Ops, OpsError};
+use crate::serve::ops::{MARKER_MAX, Ops, OpsError, marker_text};
 use crate::serve::web::door::form::Fields;
 
 /// Longest name or text that somebody types, in characters.
@@ -33,6 +35,20 @@ pub(super) enum PageAction {
     Hold,
     /// End the hold.
     Release { how: Held },
+    /// Put a marker with the time of the box.
+    Marker { text: String, decoder: Option<String> },
+    /// End the connection of a decoder, so that its link connects anew.
+    RestartLink { decoder: String },
+    /// Acknowledge a loss.
+    Seen { code: String, about: String },
+    /// Send passings again that are set aside.
+    ReleaseSetAside { ids: Vec<u64> },
+    /// Never send passings that are set aside.
+    DropSetAside { ids: Vec<u64> },
+    /// Remove the oldest files of the log up to an entry.
+    MakeRoom { through: Seq },
+    /// Send passings again that the cloud lost.
+    Resend { device: String, range: ResendRange },
 }
 
 /// The running session of a device, as the box knows it.
@@ -77,6 +93,7 @@ pub(super) struct Mistake {
 const HOLD: &str = "/hold";
 const DECODERS: &str = "/decoders";
 const SESSIONS: &str = "/sessions";
+const CARD: &str = "/card";
 const SET_ASIDE: &str = "/set-aside";
 
 impl PageAction {
@@ -99,6 +116,19 @@ impl PageAction {
                 "none" => Ok(Self::Release { how: Held::Drop }),
                 _ => Err(wrong(HOLD)("Say whether the reads are sent: send=all or send=none.".to_owned())),
             },
+            "marker" => marker(form, ops).map_err(wrong(HOLD)),
+            "restart-link" => {
+                let decoder = known_decoder(form, ops).map_err(wrong(DECODERS))?;
+                Ok(Self::RestartLink { decoder })
+            }
+            "seen" => Ok(Self::Seen { code: form.get("code").to_owned(), about: form.get("about").to_owned() }),
+            "release-set-aside" => Ok(Self::ReleaseSetAside { ids: ids(form).map_err(wrong(SET_ASIDE))? }),
+            "drop-set-aside" => Ok(Self::DropSetAside { ids: ids(form).map_err(wrong(SET_ASIDE))? }),
+            "make-room" => match form.get("through").parse() {
+                Ok(through) => Ok(Self::MakeRoom { through: Seq(through) }),
+                Err(_) => Err(wrong(CARD)("Say up to which entry. Load the page again.".to_owned())),
+            },
+            "resend" => resend(form, ops).map_err(wrong(SESSIONS)),
             "session-open" => session_open(form, ops).map_err(wrong(SESSIONS)),
             "session-close" => session_close(form, ops).map_err(wrong(SESSIONS)),
             _ => {
@@ -111,10 +141,11 @@ impl PageAction {
     /// The page that has the form, and shows the outcome.
     pub(super) fn page(&self) -> &'static str {
         match self {
-            Self::Rewind { .. } => DECODERS,
-            Self::LetGo { .. } | Self::TryAgain => SET_ASIDE,
-            Self::SessionOpen { .. } | Self::SessionClose { .. } => SESSIONS,
-            Self::Hold | Self::Release { .. } => HOLD,
+            Self::Rewind { .. } | Self::RestartLink { .. } => DECODERS,
+            Self::LetGo { .. } | Self::TryAgain | Self::ReleaseSetAside { .. } | Self::DropSetAside { .. } => SET_ASIDE,
+            Self::SessionOpen { .. } | Self::SessionClose { .. } | Self::Resend { .. } => SESSIONS,
+            Self::Hold | Self::Release { .. } | Self::Marker { .. } => HOLD,
+            Self::Seen { .. } | Self::MakeRoom { .. } => CARD,
         }
     }
 
@@ -133,6 +164,13 @@ impl PageAction {
             Self::SessionOpen { device, alias, .. } => {
                 format!("Open the session “{}” of device …{}", printable(alias), tail(device))
             }
+            Self::Marker { text, .. } => format!("Put the marker “{}”", printable(text)),
+            Self::RestartLink { decoder } => format!("Connect to {decoder} anew"),
+            Self::Seen { code, about } => format!("Seen: {} {}", printable(code), printable(about)).trim_end().to_owned(),
+            Self::ReleaseSetAside { ids } => format!("Try {} passings again that are set aside", ids.len()),
+            Self::DropSetAside { ids } => format!("Drop {} passings that are set aside", ids.len()),
+            Self::MakeRoom { through } => format!("Make room up to entry {}", through.0),
+            Self::Resend { device, .. } => format!("Send again what the cloud lost of device …{}", tail(device)),
             Self::Hold => "Put the box on hold".to_owned(),
             Self::Release { how: Held::Send } => "Release the hold and send the reads".to_owned(),
             Self::Release { how: Held::Drop } => "Release the hold and send none".to_owned(),
@@ -146,6 +184,26 @@ impl PageAction {
     pub(super) fn question(&self, ops: &Ops) -> Option<Question> {
         match self {
             Self::Rewind { .. } | Self::TryAgain | Self::Hold | Self::SessionOpen { ends: None, .. } => None,
+            Self::Marker { .. } | Self::RestartLink { .. } | Self::Seen { .. } => None,
+            Self::ReleaseSetAside { .. } | Self::Resend { .. } => None,
+            Self::DropSetAside { ids } => Some(Question {
+                title: format!("Drop {} passings?", ids.len()),
+                happens: format!("{} passings never go to the cloud.", ids.len()),
+                stays: "Their reads stay on this box and in every export, with the reason.".to_owned(),
+                yes: format!("Yes, drop {}", ids.len()),
+                no: "No, keep them set aside",
+            }),
+            Self::MakeRoom { through } => Some(Question {
+                title: "Remove the oldest files of the log?".to_owned(),
+                happens: format!(
+                    "The files up to entry {} are removed from this box. Nobody gets them back, unless you have downloaded \
+                     the backup before.",
+                    through.0
+                ),
+                stays: "No file goes that has a read which is not in the cloud yet. All newer files stay.".to_owned(),
+                yes: "Yes, remove them".to_owned(),
+                no: "No, keep them",
+            }),
             // Nothing is lost by it, and it must be quick before the gun.
             Self::Release { how: Held::Send } => None,
             Self::Release { how: Held::Drop } => {
@@ -192,7 +250,7 @@ impl PageAction {
 
     /// Whether whoever carries it out writes it into the log.
     pub(super) fn notes_itself(&self) -> bool {
-        matches!(self, Self::SessionOpen { .. } | Self::SessionClose { .. } | Self::Hold | Self::Release { .. })
+        !matches!(self, Self::Rewind { .. } | Self::LetGo { .. } | Self::TryAgain)
     }
 
     /// Does it. Returns what became of it, in words.
@@ -214,6 +272,35 @@ impl PageAction {
                 0 => "there are none".to_owned(),
                 count => format!("{count} passings are tried again"),
             }),
+            Self::Marker { text, decoder } => {
+                let marked = ops.marker(&text, decoder.as_deref(), by).await.map_err(said)?;
+                let time = ShownIn::of_the_box().milli(marked.at);
+                Ok(format!("it has the time {time}, entry {}", marked.seq.0))
+            }
+            Self::RestartLink { decoder } => {
+                let done = ops.restart_link(&decoder, by).await.map_err(|error| error.to_string());
+                done.map(|()| "the connection was ended, and the box connects anew".to_owned())
+            }
+            Self::Seen { code, about } => {
+                let done = ops.seen(&code, &about, by).await.map_err(said);
+                done.map(|()| "it is not shown any more".to_owned())
+            }
+            Self::ReleaseSetAside { ids } => {
+                let count = ops.release_set_aside(&ids, by).await.map_err(said)?;
+                Ok(format!("{count} passings are tried again"))
+            }
+            Self::DropSetAside { ids } => {
+                let count = ops.drop_set_aside(&ids, by).await.map_err(said)?;
+                Ok(format!("{count} passings are never sent"))
+            }
+            Self::MakeRoom { through } => {
+                let freed = ops.make_room(through, by).await.map_err(said)?;
+                Ok(format!("{} files with {} MB were removed", freed.segments, freed.bytes / 1_000_000))
+            }
+            Self::Resend { device, range } => match ops.resend(&device, range, by).await.map_err(said)? {
+                0 => Ok("the cloud has all of them".to_owned()),
+                count => Ok(format!("{count} passings that the cloud did not have were sent again, under the same numbers")),
+            },
             Self::Hold => {
                 ops.hold(by).await.map_err(said)?;
                 Ok("every read is kept, and nothing new goes to the cloud until the hold is released".to_owned())
@@ -223,8 +310,9 @@ impl PageAction {
                 let what = if how == Held::Send { "are sent" } else { "stay on this box and are not sent" };
                 Ok(format!("{count} reads {what}"))
             }
-            Self::SessionOpen { device, alias, .. } => {
-                told(ops.session(&device, Wanted::Open { alias: alias.into() }, by).await)
+            Self::SessionOpen { device, alias, ends } => {
+                let ends = ends.map_or(Ends::Nothing, |known| Ends::Session(known.token));
+                told(ops.session(&device, Wanted::Open { alias: alias.into(), ends }, by).await)
             }
             Self::SessionClose { device, session } => {
                 told(ops.session(&device, Wanted::Close { token: session.token }, by).await)
@@ -262,7 +350,12 @@ fn told(done: Result<SessionChange, OpsError>) -> Result<String, String> {
         }
         Outcome::Opened { before: None, .. } => Ok(format!("it is open.{rest}")),
         Outcome::Closed { .. } => Ok(format!("it is closed.{rest}")),
-        Outcome::Failed(error) => Err(format!("not done: {error}")),
+        Outcome::Failed(error) => Err(format!("nothing was changed: {error}")),
+        Outcome::Other(other) => {
+            let alias = other.alias.as_deref().unwrap_or("without a name");
+            let token = tail(&other.token);
+            Err(format!("nothing was changed: another session is running, “{}” (…{token}). Look again", printable(alias)))
+        }
         Outcome::Unknown { error, .. } => Err(format!(
             "nobody knows whether it was done: {error}. Look at the session again in a minute before you repeat it"
         )),
@@ -346,4 +439,41 @@ fn name(text: &str) -> Result<String, String> {
         return Err(format!("A name has at most {LONGEST} characters."));
     }
     Ok(text.to_owned())
+}
+
+fn marker(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+    let text = marker_text(form.get("text"))
+        .ok_or_else(|| format!("A marker needs a text of 1 to {MARKER_MAX} characters, such as “gun”."))?;
+    let decoder = match form.get("decoder") {
+        "" => None,
+        _ => Some(known_decoder(form, ops)?),
+    };
+    Ok(PageAction::Marker { text, decoder })
+}
+
+/// The passings that a form names.
+fn ids(form: &Fields) -> Result<Vec<u64>, String> {
+    let ids: Result<Vec<u64>, _> = form.all("id").map(str::parse).collect();
+    match ids {
+        Ok(ids) if ids.is_empty() => Err("Choose at least one passing.".to_owned()),
+        Ok(ids) => Ok(ids),
+        Err(_) => Err("This list is not one of this page. Load it again.".to_owned()),
+    }
+}
+
+fn resend(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+    let device = form.get("device");
+    if !ops.status().uploads.iter().any(|upload| upload.device_id == device) {
+        return Err("This box does not upload to that device. Load the page again.".to_owned());
+    }
+    let number = |name: &str, label: &str| {
+        let text = form.get(name);
+        text.parse::<u64>().map_err(|_| format!("{label}: “{}” is not a number of a passing.", printable(text)))
+    };
+    let (first, last) = (number("from", "First number")?, number("to", "Last number")?);
+    if last < first {
+        return Err("The last number is below the first.".to_owned());
+    }
+    let range = ResendRange { numbers: Some((first, last)), ..ResendRange::default() };
+    Ok(PageAction::Resend { device: device.to_owned(), range })
 }

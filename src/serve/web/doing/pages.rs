@@ -7,6 +7,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::hands::Doing;
+use crate::journal::making_room::RemovableSegment;
+use crate::journal::set_aside::SetAside;
 use crate::model::shown::ShownIn;
 use crate::model::text::{printable, tail};
 use crate::serve::web::door::{How, OutcomeLine, Visitor};
@@ -138,15 +140,18 @@ struct HoldPage<'a> {
     outcomes: Outcomes,
     /// Since when, by whom, and how many reads. `None`: the box is not on hold.
     hold: Option<(String, String, u64)>,
+    /// The decoders to which a marker can belong.
+    decoders: Vec<String>,
 }
 
 /// The hold: reads are kept and not sent.
 pub(super) async fn hold(State(doing): State<Doing>, Extension(visitor): Extension<Visitor>) -> Response {
     let outcomes = Outcomes::of(&visitor, "/hold");
     let zone = ShownIn::of_the_box();
-    let hold = doing.ops().status().hold;
-    let hold = hold.map(|hold| (zone.second(hold.since), printable(&hold.by), hold.reads));
-    page(outcomes.running, &HoldPage { shell: doing.shell(&visitor, "/hold"), outcomes, hold })
+    let status = doing.ops().status();
+    let decoders = status.decoders.into_iter().map(|decoder| decoder.name).collect();
+    let hold = status.hold.map(|hold| (zone.second(hold.since), printable(&hold.by), hold.reads));
+    page(outcomes.running, &HoldPage { shell: doing.shell(&visitor, "/hold"), outcomes, hold, decoders })
 }
 
 #[derive(Template)]
@@ -154,17 +159,54 @@ pub(super) async fn hold(State(doing): State<Doing>, Extension(visitor): Extensi
 struct SetAsidePage<'a> {
     shell: Shell<'a>,
     outcomes: Outcomes,
-    set_aside: u64,
+    /// How many are set aside.
+    count: u64,
+    /// The oldest of them.
+    passings: Vec<ShownPassing>,
+    /// There are more than these.
+    more: bool,
+    /// Why they cannot be listed.
+    error: Option<String>,
     held_back: u64,
 }
 
+/// A passing that is set aside.
+struct ShownPassing {
+    id: u64,
+    bib: String,
+    chip: String,
+    time: String,
+    decoder: String,
+    number: String,
+    why: String,
+    since: String,
+}
+
+/// Most passings on one page. The others come when these are decided.
+const LISTED: usize = 100;
+
 /// What is not sent, and why.
 pub(super) async fn set_aside(State(doing): State<Doing>, Extension(visitor): Extension<Visitor>) -> Response {
-    let outcomes = Outcomes::of(&visitor, "/set-aside");
-    let journal = doing.ops().status().journal;
+    let (outcomes, ops, zone) = (Outcomes::of(&visitor, "/set-aside"), doing.ops(), ShownIn::of_the_box());
+    let journal = ops.status().journal;
     let held_back = journal.reads.map_or(0, |reads| reads.held_back);
-    let (shell, set_aside) = (doing.shell(&visitor, "/set-aside"), journal.dead_letters);
-    page(outcomes.running, &SetAsidePage { shell, outcomes, set_aside, held_back })
+    let (listed, error) = match ops.set_aside().await {
+        Ok(listed) => (listed, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let shown = |passing: &SetAside| ShownPassing {
+        id: passing.id,
+        bib: printable(&passing.bib),
+        chip: printable(&passing.chip),
+        time: zone.milli(passing.time),
+        decoder: passing.decoder.as_deref().map_or_else(|| "not known".to_owned(), printable),
+        number: format!("{} in …{}", passing.num_passing, passing.token_tail),
+        why: format!("{} {}", passing.status, printable(&passing.why)),
+        since: zone.second(passing.since),
+    };
+    let (passings, more) = (listed.iter().take(LISTED).map(shown).collect(), listed.len() > LISTED);
+    let (shell, count) = (doing.shell(&visitor, "/set-aside"), journal.dead_letters);
+    page(outcomes.running, &SetAsidePage { shell, outcomes, count, passings, more, error, held_back })
 }
 
 #[derive(Template)]
@@ -172,10 +214,50 @@ pub(super) async fn set_aside(State(doing): State<Doing>, Extension(visitor): Ex
 struct CardPage<'a> {
     shell: Shell<'a>,
     outcomes: Outcomes,
+    /// Code, subject, message and time of each loss.
+    losses: Vec<(String, String, String, String)>,
+    free: String,
+    segments: Vec<ShownSegment>,
+    then: &'static str,
+    error: Option<String>,
 }
 
-/// The files that can be downloaded, and the room on the card.
+/// A file of the log that may go.
+struct ShownSegment {
+    last: u64,
+    size: String,
+    reads: u64,
+    span: String,
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{} MB", bytes / 1_000_000)
+}
+
+/// The files that can be downloaded, the room on the card, and losses.
 pub(super) async fn card(State(doing): State<Doing>, Extension(visitor): Extension<Visitor>) -> Response {
-    let outcomes = Outcomes::of(&visitor, "/card");
-    page(outcomes.running, &CardPage { shell: doing.shell(&visitor, "/card"), outcomes })
+    let (outcomes, ops, zone) = (Outcomes::of(&visitor, "/card"), doing.ops(), ShownIn::of_the_box());
+    let losses = ops.board().losses().into_iter();
+    let losses = losses.map(|loss| (loss.code, loss.about, printable(&loss.message), zone.second(loss.since))).collect();
+    let (room, error) = match ops.room().await {
+        Ok(room) => (Some(room), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let span = |from, to| format!("{} to {}", zone.second(from), zone.second(to));
+    let shown = |segment: &RemovableSegment| ShownSegment {
+        last: segment.last,
+        size: megabytes(segment.bytes),
+        reads: segment.reads,
+        span: segment.from.zip(segment.to).map_or_else(|| "no reads".to_owned(), |(from, to)| span(from, to)),
+    };
+    let card = CardPage {
+        shell: doing.shell(&visitor, "/card"),
+        losses,
+        free: room.as_ref().map_or_else(|| "not known".to_owned(), |room| megabytes(room.free_bytes)),
+        segments: room.iter().flat_map(|room| &room.segments).map(shown).collect(),
+        then: room.as_ref().map_or("", |room| room.then),
+        error,
+        outcomes,
+    };
+    page(card.outcomes.running, &card)
 }
