@@ -83,10 +83,10 @@ fn a_bad_state_is_told_after_a_minute_and_its_end_at_once() {
 
 #[test]
 fn the_message_has_the_state_and_the_codes_of_the_problems_and_no_read() {
-    let message = Message::new(&News::example(BoxState::NotReading, "mat is not connected."), None);
+    let message = Message::new(&StateNews::example(BoxState::NotReading, "mat is not connected."), None);
     let expected = r#"{"box":"finish","state":"not-reading","over":null,"sentence":"mat is not connected.","todo":["Is its power on?"],"since":"2026-06-17T10:00:00Z","problems":["decoder_unreachable"],"version":"0.1.0"}"#;
     assert_eq!(serde_json::to_string(&message).unwrap(), expected);
-    let message = Message::new(&News::example(BoxState::Ready, "It is ready."), Some(BoxState::NotReading));
+    let message = Message::new(&StateNews::example(BoxState::Ready, "It is ready."), Some(BoxState::NotReading));
     assert!(serde_json::to_string(&message).unwrap().contains(r#""state":"ready","over":"not-reading""#));
 }
 
@@ -98,7 +98,8 @@ async fn a_message_that_is_refused_is_tried_again_and_the_problem_shows_nothing_
     let board = Board::new("finish");
     let (webhook, shown) = (server.webhook(), board.clone());
     let delivering = tokio::spawn(async move { deliver(&webhook, &shown, message).await });
-    let say = |sentence| newest.send_replace(Some(Message::new(&News::example(BoxState::NotReading, sentence), None)));
+    let say =
+        |sentence| newest.send_replace(Some(Message::new(&StateNews::example(BoxState::NotReading, sentence), None)));
     say("First.");
     until("the first try", || server.seen().len() == 1).await;
     assert!(board.snapshot().problems.is_empty(), "one failure may be a matter of a moment");
@@ -128,7 +129,7 @@ async fn a_server_that_is_not_there_or_that_nobody_vouches_for_is_a_problem_with
     let board = Board::new("finish");
     let client = rufus::keyless_http(board.wall().clone(), Duration::from_secs(20)).unwrap();
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let message = Message::new(&News::example(BoxState::NotReading, "No mat reads."), None);
+    let message = Message::new(&StateNews::example(BoxState::NotReading, "No mat reads."), None);
     let webhook = crate::config::webhook_of(&format!("[notify]\nwebhook = \"http://{gone}/secret\"\n"));
     let why = super::post(&client, &webhook, &message).await.unwrap_err();
     assert!(why.contains("refused") && !why.contains("secret"), "{why}");
@@ -153,13 +154,13 @@ async fn the_state_of_the_box_reaches_the_webhook_after_a_minute() {
     // The minute passes on a clock that stands still otherwise: the server runs in real time.
     tokio::time::pause();
     for _ in 0..62 {
-        news.send_replace(Some(News::example(BoxState::NotReading, "No mat reads.")));
+        news.send_replace(Some(StateNews::example(BoxState::NotReading, "No mat reads.")));
         tokio::task::yield_now().await;
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     tokio::time::resume();
     until("it is told", || server.seen().len() == 1).await;
-    news.send_replace(Some(News::example(BoxState::Reading, "mat reads.")));
+    news.send_replace(Some(StateNews::example(BoxState::Reading, "mat reads.")));
     until("its end is told", || server.seen().len() == 2).await;
     assert!(server.seen()[1].contains(r#""over":"not-reading""#), "{:?}", server.seen());
     stop.cancel();
