@@ -65,8 +65,8 @@ async fn it_gets_the_word_and_the_sentence_and_an_environment_that_is_known() {
 #[tokio::test]
 async fn it_is_killed_when_it_takes_too_long_and_so_is_what_it_started() {
     let script = Script::new("sleep 600 & echo $! >HERE/child; echo waiting >&2; sleep 600");
-    let why = script.run(Duration::from_secs(2)).await.unwrap_err();
-    assert_eq!(why, "did not end within 2 s and was killed: waiting");
+    let why = script.run(Duration::from_secs(4)).await.unwrap_err();
+    assert_eq!(why, "did not end within 4 s and was killed: waiting");
     let child = script.wrote("child").trim().to_owned();
     // A zombie that nobody reaps in a container has no command line.
     let lives = || std::fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| !line.is_empty());

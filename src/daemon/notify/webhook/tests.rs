@@ -13,25 +13,40 @@ use super::*;
 #[derive(Clone)]
 struct Server {
     address: SocketAddr,
-    /// What came, and the answers that are still to be given. Then it answers 204.
     seen: Arc<Mutex<Vec<String>>>,
-    answers: Arc<Mutex<Vec<u16>>>,
+    /// What it answers.
+    status: Arc<Mutex<u16>>,
 }
 
 impl Server {
-    async fn start(mut answers: Vec<u16>) -> Self {
-        answers.reverse();
+    async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Self { address, seen: Arc::default(), answers: Arc::new(Mutex::new(answers)) };
+        let server = Self { address, seen: Arc::default(), status: Arc::new(Mutex::new(204)) };
         let take = |State(server): State<Self>, body: String| async move {
             server.seen.lock().unwrap().push(body);
-            let status = server.answers.lock().unwrap().pop().unwrap_or(204);
+            let status = *server.status.lock().unwrap();
             (StatusCode::from_u16(status).unwrap(), [("location", "/elsewhere/secret")])
         };
         let app = Router::new().fallback(post(take)).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         server
+    }
+
+    fn answers(&self, status: u16) {
+        *self.status.lock().unwrap() = status;
+    }
+
+    /// The sentences of the messages in order. A message that was tried several times in a row is
+    /// there once.
+    fn sentences(&self) -> Vec<String> {
+        let sentence = |body: &String| {
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            body["sentence"].as_str().unwrap().to_owned()
+        };
+        let mut sentences: Vec<String> = self.seen().iter().map(sentence).collect();
+        sentences.dedup();
+        sentences
     }
 
     fn webhook(&self) -> Webhook {
@@ -93,7 +108,8 @@ fn the_message_has_the_state_and_the_codes_of_the_problems_and_no_read() {
 #[tokio::test]
 async fn a_message_that_is_refused_is_tried_again_and_the_problem_shows_nothing_but_the_host() {
     rufus::install_tls();
-    let server = Server::start(vec![500, 404, 302]).await;
+    let server = Server::start().await;
+    server.answers(404);
     let (newest, message) = watch::channel(None);
     let board = Board::new("finish");
     let (webhook, shown) = (server.webhook(), board.clone());
@@ -101,25 +117,24 @@ async fn a_message_that_is_refused_is_tried_again_and_the_problem_shows_nothing_
     let say =
         |sentence| newest.send_replace(Some(Message::new(&StateNews::example(BoxState::NotReading, sentence), None)));
     say("First.");
-    until("the first try", || server.seen().len() == 1).await;
-    assert!(board.snapshot().problems.is_empty(), "one failure may be a matter of a moment");
+    until("the first try", || !server.seen().is_empty()).await;
+    let shown = board.snapshot().problems;
+    assert!(shown.is_empty() || server.seen().len() > 1, "one failure may be a matter of a moment");
     say("Second.");
-    until("the newer message takes the place of the first one", || server.seen().len() == 2).await;
+    until("the newer message takes the place of the first one", || server.sentences() == ["First.", "Second."]).await;
     until("it is a problem", || !board.snapshot().problems.is_empty()).await;
     let problem = board.snapshot().problems.remove(0);
     assert_eq!(problem.code, "webhook_failed");
     assert!(problem.message.contains("127.0.0.1") && problem.message.contains("404"), "{}", problem.message);
+    assert!(!problem.message.contains("secret"), "{}", problem.message);
+    server.answers(302);
     say("Third.");
-    until("a redirect is not followed", || server.seen().len() == 3).await;
+    let redirected = || board.snapshot().problems.iter().any(|problem| problem.message.contains("302"));
+    until("a redirect is a failure", redirected).await;
+    server.answers(204);
     say("Fourth.");
     until("it is taken", || board.snapshot().problems.is_empty()).await;
-    assert!(!problem.message.contains("secret"), "{}", problem.message);
-    let sentences: Vec<String> = server
-        .seen()
-        .iter()
-        .map(|body| serde_json::from_str::<serde_json::Value>(body).unwrap()["sentence"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(sentences, ["First.", "Second.", "Third.", "Fourth."]);
+    assert_eq!(server.sentences(), ["First.", "Second.", "Third.", "Fourth."], "and the redirect is not followed");
     delivering.abort();
 }
 
@@ -134,7 +149,7 @@ async fn a_server_that_is_not_there_or_that_nobody_vouches_for_is_a_problem_with
     let why = super::post(&client, &webhook, &message).await.unwrap_err();
     assert!(why.contains("refused") && !why.contains("secret"), "{why}");
     let paper = front::self_signed("127.0.0.1", 2026, 2027);
-    let server = Server::start(Vec::new()).await;
+    let server = Server::start().await;
     let front = front::Front::open(SocketAddr::from(([127, 0, 0, 1], 0)), server.address, paper).await;
     let webhook =
         crate::config::webhook_of(&format!("[notify]\nwebhook = \"https://127.0.0.1:{}/secret\"\n", front.port));
@@ -146,7 +161,7 @@ async fn a_server_that_is_not_there_or_that_nobody_vouches_for_is_a_problem_with
 #[tokio::test]
 async fn the_state_of_the_box_reaches_the_webhook_after_a_minute() {
     rufus::install_tls();
-    let server = Server::start(Vec::new()).await;
+    let server = Server::start().await;
     let (news, told) = watch::channel(None);
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let (webhook, stopping) = (server.webhook(), stop.clone());
