@@ -182,6 +182,6 @@ async fn the_state_of_the_box_reaches_the_webhook_after_a_minute() {
     telling.await.unwrap();
 }
 
-#[allow(dead_code, reason = "each of its users uses a part of it")]
+#[allow(dead_code, clippy::duplicate_mod, reason = "each of its users uses a part of it")]
 #[path = "../../../../tests/support/tls_proxy.rs"]
 mod front;
