@@ -103,10 +103,12 @@ impl Doing {
                 Err(why) => (How::Failed, why),
             };
             line(ops.now(), how, text);
+            drop(running);
             if !noted {
+                // It waits while the disk is full. The place bounds how many wait.
                 ops.note_action(&words, &by, text).await;
             }
-            drop((place, running));
+            drop(place);
             outcome
         });
         match timeout(patience, doing).await {

@@ -98,7 +98,7 @@ async fn a_login_lets_a_browser_see_and_its_end_shuts_it_out() {
     assert!(form.code == 200 && form.body.contains("value=\"/decoders\""), "{}", form.body);
 
     let inside = served.log_in().await;
-    for path in ["/", "/api/status", "/metrics", "/decoders", "/sessions", "/set-aside", "/card"] {
+    for path in ["/", "/api/status", "/metrics", "/hold", "/decoders", "/sessions", "/set-aside", "/card"] {
         assert_eq!(served.page(&inside, path).await.code, 200, "{path}");
     }
     let headers = format!("cookie: {}\r\n{}", inside.cookie, served.origin());
@@ -268,7 +268,7 @@ async fn a_name_that_is_pointed_at_this_box_later_changes_nothing_and_logs_nobod
 async fn no_page_is_shown_in_a_frame_runs_script_of_others_or_tells_others_where_it_is() {
     let served = locked_box().await;
     let inside = served.log_in().await;
-    for path in ["/login", "/decoders", "/sessions", "/set-aside", "/card", "/in/x"] {
+    for path in ["/login", "/hold", "/decoders", "/sessions", "/set-aside", "/card", "/in/x"] {
         let answer = served.page(&inside, path).await;
         let policy = answer.header("content-security-policy").unwrap();
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
@@ -444,8 +444,33 @@ async fn whatever_is_done_is_a_line_of_the_log_with_who_and_what_became_of_it() 
             lines.push(format!("{} {text}", entry.subject));
         }
     }
-    let expected = "action Fetch reads 10 to 20 of mat again (page, 127.0.0.1): it is not connected now";
+    let expected = "action page, 127.0.0.1: Fetch reads 10 to 20 of mat again: it is not connected now";
     assert!(lines.iter().any(|line| line.starts_with(expected)), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_hold_a_marker_and_a_list_of_what_is_set_aside_go_the_same_way() {
+    let (served, dir) = (locked_box().await, tempfile::tempdir().unwrap());
+    let journal = journal(dir.path(), &served.board).await;
+    served.commands.send_replace(commands(&served.board).with_journal(journal.clone()));
+    let inside = served.log_in().await;
+    assert_eq!(served.send(&inside, "hold", "").await.code, 303);
+    let page = served.page(&inside, "/hold").await;
+    assert!(page.body.contains("The box is on hold since") && page.body.contains("page, 127.0.0.1"), "{}", page.body);
+    assert_eq!(served.send(&inside, "marker", "text=gun").await.code, 303);
+    assert!(served.page(&inside, "/hold").await.body.contains("it has the time "));
+    assert_eq!(served.send(&inside, "marker", "text=").await.code, 422);
+    assert!(served.send(&inside, "release", "send=none").await.body.contains("Yes, send none"));
+    assert_eq!(served.send(&inside, "release", "send=none&sure=yes").await.code, 303);
+    assert!(served.page(&inside, "/hold").await.body.contains("The box is not on hold"));
+    for (what, fields) in [("drop-set-aside", "sure=yes"), ("release-set-aside", "id=x"), ("make-room", "through=all")] {
+        assert_eq!(served.send(&inside, what, fields).await.code, 422, "{what}");
+    }
+    assert_eq!(served.send(&inside, "drop-set-aside", "id=7&sure=yes").await.code, 303);
+    let page = served.page(&inside, "/set-aside").await;
+    assert!(page.body.contains("Drop 1 passings that are set aside: ") && page.body.contains("Not done:"), "{}", page.body);
+    assert!(served.page(&inside, "/card").await.body.contains("No file of the log may go now."));
+    journal.close().await;
 }
 
 #[tokio::test]
