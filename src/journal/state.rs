@@ -40,7 +40,7 @@ use super::{
     Audited, Batch, DeviceState, InFlight, PendingRead, SendAgainOrder, SessionAudit, Unsettled, UploadEvent,
     UploadItem,
 };
-use crate::model::chip::{ChipRead, Marker, Stamp, StoredRanges};
+use crate::model::chip::{ChipRead, Marker, Seq, Stamp, StoredRanges};
 use crate::model::clock::{self, Step, Zones};
 use crate::model::correction::Corrections;
 use crate::model::source;
@@ -621,11 +621,7 @@ impl State {
             }
             UploadEvent::Retry { device, items, .. } => self.device_mut(device).retry(items),
             UploadEvent::Dropped { device, items, failing, .. } => {
-                let fold = self.device_mut(device);
-                let known = fold.failing.len();
-                fold.failing.retain(|item| !failing.contains(&item.seq));
-                let dropped = (items.len() + known - fold.failing.len()) as u64;
-                fold.no_longer_set_aside(dropped);
+                let dropped = self.device_mut(device).drop_set_aside(items, failing);
                 self.count(|counts| counts.dropped += dropped);
             }
         }
@@ -642,7 +638,7 @@ impl State {
             // as below.
             let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64);
             fold.sent = (fold.sent + unsettled).saturating_sub(batch.items.len() as u64);
-            let id = crate::model::chip::Seq(seq);
+            let id = Seq(seq);
             fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
             return;
         }
@@ -683,7 +679,7 @@ impl State {
         }
         open.extend(batch.items.iter().cloned());
         if !open.is_empty() {
-            let id = crate::model::chip::Seq(seq);
+            let id = Seq(seq);
             fold.in_flight = Some(InFlight { id, open, batch: batch.clone() });
         }
         let suppressed = (batch.dead.len() + batch.duplicates.len()) as u64;
@@ -909,6 +905,15 @@ impl DeviceFold {
         self.returned.extend(new);
     }
 
+    /// Passings that are set aside are never sent. Returns how many they are.
+    fn drop_set_aside(&mut self, items: &[Seq], failing: &[Seq]) -> u64 {
+        let known = self.failing.len();
+        self.failing.retain(|item| !failing.contains(&item.seq));
+        let dropped = (items.len() + known - self.failing.len()) as u64;
+        self.no_longer_set_aside(dropped);
+        dropped
+    }
+
     /// This many passings are not set aside any more. The ranges still include them, so their segments
     /// are kept longer.
     fn no_longer_set_aside(&mut self, count: u64) {
@@ -988,7 +993,7 @@ pub(super) fn pending_read(entry: &Entry, read: &ChipRead) -> PendingRead {
     // What stands for its receipt: the form of the queue on the disk has no place for its age.
     let received = read.moment(entry.time);
     let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
-    let (seq, decoder) = (crate::model::chip::Seq(entry.seq), entry.subject.clone());
+    let (seq, decoder) = (Seq(entry.seq), entry.subject.clone());
     PendingRead { seq, decoder, received, chip, stamp, replay, corrected_ms: 0, zone: None }
 }
 
