@@ -110,7 +110,7 @@ use self::display::{Display, report};
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client, Inserted, OutcomeDoubt, Passing};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{Batch, Journal, JournalError, Offer, Pending, PendingRead, UploadEvent, UploadItem};
+use crate::journal::{Batch, DeviceState, Journal, JournalError, Offer, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 use crate::status::{Board, ProblemCode};
 pub use machine::Ends;
@@ -390,8 +390,9 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             }
             if self.again.ties.try_again.has_changed().unwrap_or(false) {
                 let which = self.again.ties.try_again.borrow_and_update().which.clone();
-                let still = journal.device(&self.config.device).failing.iter().map(|item| item.seq).collect();
-                self.machine.put(self.start.elapsed(), Input::StillFailing(still));
+                let DeviceState { failing, dead_letters, .. } = journal.device(&self.config.device);
+                let failing = failing.iter().map(|item| item.seq).collect();
+                self.machine.put(self.start.elapsed(), Input::Decided { failing, set_aside: dead_letters });
                 match which {
                     Which::All => self.machine.put(self.start.elapsed(), Input::TryAgain(None)),
                     Which::These(seqs) => self.machine.put(self.start.elapsed(), Input::TryAgain(Some(seqs))),

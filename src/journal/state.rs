@@ -627,11 +627,7 @@ impl State {
             }
             UploadEvent::Retry { device, items, .. } => self.device_mut(device).retry(items),
             UploadEvent::Dropped { device, items, failing, .. } => {
-                let fold = self.device_mut(device);
-                let known = fold.failing.len();
-                fold.failing.retain(|item| !failing.contains(&item.seq));
-                let dropped = (items.len() + known - fold.failing.len()) as u64;
-                fold.no_longer_set_aside(dropped);
+                let dropped = self.device_mut(device).drop_set_aside(items, failing);
                 self.count(|counts| counts.dropped += dropped);
             }
         }
@@ -928,6 +924,15 @@ impl DeviceFold {
         let new: Vec<UploadItem> = items.iter().filter(is_new).cloned().collect();
         self.no_longer_set_aside(new.len() as u64);
         self.returned.extend(new);
+    }
+
+    /// Passings that are set aside are never sent. Returns how many they are.
+    fn drop_set_aside(&mut self, items: &[Seq], failing: &[Seq]) -> u64 {
+        let known = self.failing.len();
+        self.failing.retain(|item| !failing.contains(&item.seq));
+        let dropped = (items.len() + known - self.failing.len()) as u64;
+        self.no_longer_set_aside(dropped);
+        dropped
     }
 
     /// This many passings are not set aside any more. The ranges still include them, so their segments

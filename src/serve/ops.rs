@@ -344,11 +344,12 @@ impl Ops {
     /// The journal is not open, or not all of them are set aside and known not to be in the cloud. None is released
     /// then.
     pub(crate) async fn release_set_aside(&self, ids: &[u64], by: &str) -> Result<u64, OpsError> {
-        let Retried { released, failing } = self.journal()?.retry_set_aside(ids, by).await?;
+        let (journal, chosen, who) = (self.journal()?.clone(), ids.to_vec(), by.to_owned());
+        // A task of its own, so that it ends also if who asked is gone: nothing else is decided meanwhile.
+        let retrying = tokio::spawn(async move { journal.retry_set_aside(&chosen, &who).await });
+        let Retried { released, failing } = retrying.await.map_err(|_| OpsError::Stopping)??;
         let count = released + failing.len() as u64;
-        if !failing.is_empty() {
-            self.tell_failing(Which::These(failing.into_iter().map(Seq).collect()));
-        }
+        self.tell_failing(Which::These(failing.into_iter().map(Seq).collect()));
         let outcome = format!("{count} passings are tried again");
         self.note_action(&format!("release passings set aside: {ids:?}"), by, &outcome).await;
         Ok(count)
@@ -360,7 +361,9 @@ impl Ops {
     /// The journal is not open, or not all of them are set aside. None is dropped then.
     pub(crate) async fn drop_set_aside(&self, ids: &[u64], by: &str) -> Result<u64, OpsError> {
         let journal = self.journal()?;
-        let count = journal.drop_set_aside(ids, by).await?.get();
+        let (handle, chosen, who) = (journal.clone(), ids.to_vec(), by.to_owned());
+        let dropping = tokio::spawn(async move { handle.drop_set_aside(&chosen, &who).await });
+        let count = dropping.await.map_err(|_| OpsError::Stopping)??.get();
         self.tell_failing(Which::These(Vec::new()));
         show_counts(journal, &self.board);
         let outcome = format!("{count} passings are never sent");

@@ -443,7 +443,8 @@ problems! {
          `passbridge rewind`.";
     /// The cloud refused passings, and they were set aside.
     PassingsSetAside: "passings_set_aside", Warning, Row,
-        "Read the answer of the cloud in the message. The passings can be exported, and the others go on.";
+        "Read the answer of the cloud in the message. The others go on. `passbridge set-aside list` shows all of \
+         them, and `set-aside release` or `drop` decides what becomes of each one.";
     /// Passings belong to a device that is not in the configuration any more.
     PassingsWithoutDevice: "passings_without_device", Warning, Row,
         "Correct `device_id` in the configuration, or send them to another device with the \

@@ -345,7 +345,13 @@ impl Machine {
                 self.batch.suspects.try_now(now, only.as_deref());
                 self.timers.look = Some(now);
             }
-            Input::StillFailing(still) => self.batch.suspects.keep(&still),
+            Input::Decided { failing, set_aside } => {
+                self.batch.suspects.keep(&failing);
+                if set_aside == 0 {
+                    self.counters.set_aside = 0;
+                    self.problems.remove(&ProblemCode::PassingsSetAside);
+                }
+            }
             Input::Created(answer) => {
                 if !self.on_created_for_order(now, &answer) {
                     self.on_created(now, answer);

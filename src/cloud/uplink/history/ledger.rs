@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Device;
+use super::rules::{HistoryVerdict, stamped_ms, verdicts};
 use crate::cloud::uplink::machine::{Done, Outcome};
 use crate::cloud::uplink::model::Cloud;
 use crate::decoders::{Frame, Framed};
@@ -16,7 +16,7 @@ use crate::journal::control::{Control, Held};
 use crate::journal::driven::{Durable, entries, segments};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::{Batch, DeviceState, Found, Kept, Pending, UploadEvent, UploadItem};
-use crate::model::chip::{ChipRead, Seq, Stamp};
+use crate::model::chip::{ChipRead, Seq};
 use crate::model::correction::Corrections;
 use crate::status::{Problem, ReadCounts};
 
@@ -30,16 +30,6 @@ enum Fate {
     /// It is in the cloud and is sent again with another time.
     Replaced,
     /// It was set aside, and somebody dropped it.
-    Dropped,
-}
-
-/// What a read is according to the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HistoryVerdict {
-    Passing,
-    Dead,
-    Repeat,
-    /// It was kept while the box was on hold, and dropped at the end.
     Dropped,
 }
 
@@ -670,44 +660,4 @@ fn is_frame(entry: &Entry, framed: &Framed) -> bool {
         _ => false,
     };
     body && entry.raw == framed.raw
-}
-
-/// The time of a read as its decoder stamped it.
-fn stamped_ms(read: &ChipRead) -> i64 {
-    match read.stamp {
-        Stamp::Local(local) => jiff::tz::TimeZone::UTC.to_timestamp(local).unwrap().as_millisecond(),
-        _ => unreachable!("the model's decoders have a date"),
-    }
-}
-
-/// A plain reading of the rules for one decoder's reads. The same chip and stamp again is a repeat.
-/// A read nearer than the dead time to the last *passing* of its chip is not a passing, unless the
-/// two were received further apart (all reads are live here). A passing that was kept between two
-/// entries of `dropped` is dropped, and after the second one it is near to no other read.
-pub(super) fn verdicts<'a>(
-    reads: impl Iterator<Item = (&'a Entry, &'a ChipRead)>,
-    dead_time: Duration,
-    dropped: &[(u64, u64)],
-) -> Vec<(u64, HistoryVerdict)> {
-    let mut known = HashSet::new();
-    let mut last: HashMap<Arc<str>, (i64, i64, u64)> = HashMap::new();
-    let ms = stamped_ms;
-    let verdict = |entry: &Entry, read: &ChipRead| {
-        if !known.insert((read.chip.clone(), ms(read))) {
-            return HistoryVerdict::Repeat;
-        }
-        last.retain(|_, (.., seq)| !dropped.iter().any(|(from, to)| (*from..*to).contains(seq) && entry.seq > *to));
-        let times = (ms(read), entry.time.as_millisecond(), entry.seq);
-        let near = |one: i64, other: i64| u128::from((one - other).unsigned_abs()) < dead_time.as_millis();
-        if last.get(&read.chip).is_some_and(|last| near(times.0, last.0) && near(times.1, last.1)) {
-            return HistoryVerdict::Dead;
-        }
-        last.insert(read.chip.clone(), times);
-        match dropped.iter().any(|(from, to)| (*from..*to).contains(&entry.seq)) {
-            true => HistoryVerdict::Dropped,
-            false => HistoryVerdict::Passing,
-        }
-    };
-    let mut verdict = verdict;
-    reads.map(|(entry, read)| (entry.seq, verdict(entry, read))).collect()
 }
