@@ -6,8 +6,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 /// The pages behind the login, and what each is called.
-pub(crate) const LINKS: [(&str, &str); 4] =
-    [("/decoders", "Decoders"), ("/sessions", "Sessions"), ("/set-aside", "Set aside"), ("/card", "Files, room and losses")];
+pub(crate) const LINKS: [(&str, &str); 4] = [
+    ("/decoders", "Decoders"),
+    ("/sessions", "Sessions"),
+    ("/set-aside", "Set aside"),
+    ("/card", "Files, room and losses"),
+];
 
 /// The head of a page.
 #[derive(Clone, Debug)]

@@ -166,7 +166,9 @@ impl PageAction {
             }
             Self::Marker { text, .. } => format!("Put the marker “{}”", printable(text)),
             Self::RestartLink { decoder } => format!("Connect to {decoder} anew"),
-            Self::Seen { code, about } => format!("Seen: {} {}", printable(code), printable(about)).trim_end().to_owned(),
+            Self::Seen { code, about } => {
+                format!("Seen: {} {}", printable(code), printable(about)).trim_end().to_owned()
+            }
             Self::ReleaseSetAside { ids } => format!("Try {} passings again that are set aside", ids.len()),
             Self::DropSetAside { ids } => format!("Drop {} passings that are set aside", ids.len()),
             Self::MakeRoom { through } => format!("Make room up to entry {}", through.0),
@@ -299,7 +301,9 @@ impl PageAction {
             }
             Self::Resend { device, range } => match ops.resend(&device, range, by).await.map_err(said)? {
                 0 => Ok("the cloud has all of them".to_owned()),
-                count => Ok(format!("{count} passings that the cloud did not have were sent again, under the same numbers")),
+                count => {
+                    Ok(format!("{count} passings that the cloud did not have were sent again, under the same numbers"))
+                }
             },
             Self::Hold => {
                 ops.hold(by).await.map_err(said)?;
@@ -354,7 +358,10 @@ fn told(done: Result<SessionChange, OpsError>) -> Result<String, String> {
         Outcome::Other(other) => {
             let alias = other.alias.as_deref().unwrap_or("without a name");
             let token = tail(&other.token);
-            Err(format!("nothing was changed: another session is running, “{}” (…{token}). Look again", printable(alias)))
+            Err(format!(
+                "nothing was changed: another session is running, “{}” (…{token}). Look again",
+                printable(alias)
+            ))
         }
         Outcome::Unknown { error, .. } => Err(format!(
             "nobody knows whether it was done: {error}. Look at the session again in a minute before you repeat it"

@@ -238,7 +238,8 @@ fn megabytes(bytes: u64) -> String {
 pub(super) async fn card(State(doing): State<Doing>, Extension(visitor): Extension<Visitor>) -> Response {
     let (outcomes, ops, zone) = (Outcomes::of(&visitor, "/card"), doing.ops(), ShownIn::of_the_box());
     let losses = ops.board().losses().into_iter();
-    let losses = losses.map(|loss| (loss.code, loss.about, printable(&loss.message), zone.second(loss.since))).collect();
+    let losses =
+        losses.map(|loss| (loss.code, loss.about, printable(&loss.message), zone.second(loss.since))).collect();
     let (room, error) = match ops.room().await {
         Ok(room) => (Some(room), None),
         Err(error) => (None, Some(error.to_string())),

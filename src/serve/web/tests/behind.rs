@@ -463,12 +463,17 @@ async fn a_hold_a_marker_and_a_list_of_what_is_set_aside_go_the_same_way() {
     assert!(served.send(&inside, "release", "send=none").await.body.contains("Yes, send none"));
     assert_eq!(served.send(&inside, "release", "send=none&sure=yes").await.code, 303);
     assert!(served.page(&inside, "/hold").await.body.contains("The box is not on hold"));
-    for (what, fields) in [("drop-set-aside", "sure=yes"), ("release-set-aside", "id=x"), ("make-room", "through=all")] {
+    for (what, fields) in [("drop-set-aside", "sure=yes"), ("release-set-aside", "id=x"), ("make-room", "through=all")]
+    {
         assert_eq!(served.send(&inside, what, fields).await.code, 422, "{what}");
     }
     assert_eq!(served.send(&inside, "drop-set-aside", "id=7&sure=yes").await.code, 303);
     let page = served.page(&inside, "/set-aside").await;
-    assert!(page.body.contains("Drop 1 passings that are set aside: ") && page.body.contains("Not done:"), "{}", page.body);
+    assert!(
+        page.body.contains("Drop 1 passings that are set aside: ") && page.body.contains("Not done:"),
+        "{}",
+        page.body
+    );
     assert!(served.page(&inside, "/card").await.body.contains("No file of the log may go now."));
     journal.close().await;
 }
