@@ -57,6 +57,7 @@ use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::config::failure::Failure;
 use crate::config::{CloudConfig, Config, LoadOptions, Loaded, StatusConfig};
 use crate::export;
+use crate::history::PlotHistory;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
 use crate::model::clock::Wall;
@@ -152,11 +153,13 @@ impl Daemon {
             daemon.start_page(page, &config.status);
         }
         let repairs = daemon.start_cloud(&config, wall).await;
+        let plots = daemon.start_plots(&config);
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
         let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone())
-            .with_sessions(daemon.sessions.clone());
+            .with_sessions(daemon.sessions.clone())
+            .with_plots(plots);
         let mut socket = Socket::new(&config.data_dir, ops);
         // The daemon has the lock of the journal, so no other daemon listens on this socket.
         if daemon.home.journal().is_some() {
@@ -268,6 +271,19 @@ impl Daemon {
         self.start_uplinks(config, &client).await
     }
 
+    /// Starts what follows the log for the plots.
+    fn start_plots(&mut self, config: &Config) -> PlotHistory {
+        let left_out = config.left_out.iter().map(|decoder| &decoder.name);
+        let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
+        let plots = PlotHistory::new(names.cloned(), config.cloud.is_some(), self.board.clone());
+        let (following, stop) = (plots.clone(), self.stop.clone());
+        self.spawn_with_journal("plots", async move |journal| {
+            following.follow(journal, stop).await;
+            Ok(())
+        });
+        plots
+    }
+
     fn start_chores(&mut self, config: &Config) {
         let known = Known {
             decoders: config.devices().into_values().flatten().collect(),
@@ -275,7 +291,7 @@ impl Daemon {
         };
         let (notes, received) = mpsc::channel(NOTES);
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
-        let _ = notes.try_send(Note::Text("start", started)); // the channel is empty
+        let _ = notes.try_send(Note::Start(started)); // the channel is empty
         let watch = clock::Watch::new(&self.board);
         let zones = config.zones();
         let (board, stop) = (self.board.clone(), self.stop.clone());

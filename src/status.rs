@@ -7,6 +7,7 @@
 pub(crate) mod glance;
 mod judge;
 mod latency;
+mod plot;
 mod problem;
 mod severity;
 mod snapshot;
@@ -23,6 +24,8 @@ use tokio::sync::{Notify, watch};
 use self::judge::{Judge, StateVerdict};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
+pub(crate) use self::plot::{PlotCell, PlotSeries, PlotSpan, PlotStrip};
+pub(crate) use self::problem::Cause;
 pub use self::problem::ProblemCode;
 pub use self::severity::Severity;
 pub use self::snapshot::{

@@ -21,6 +21,7 @@ use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired};
 use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, Wanted};
 use crate::decoders::Range;
+use crate::history::{PlotHistory, Plots};
 use crate::journal::correct::CorrectError;
 use crate::journal::let_go::LetGoError;
 use crate::journal::{Audited, Journal, SendAgainOrder};
@@ -111,6 +112,8 @@ pub(crate) struct Ops {
     try_again: watch::Sender<u64>,
     /// `None` until the journal is open.
     journal: Option<Journal>,
+    /// `None`: nothing follows the log.
+    plots: Option<PlotHistory>,
 }
 
 /// Shows on the board how many reads the journal has, and what became of them.
@@ -133,7 +136,7 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
     pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
-        Self { board, repairs, sessions: SessionOrders::new(), decoders, try_again, journal: None }
+        Self { board, repairs, sessions: SessionOrders::new(), decoders, try_again, journal: None, plots: None }
     }
 
     /// The same handle, which can open and close the sessions of these devices.
@@ -146,6 +149,18 @@ impl Ops {
     #[must_use]
     pub(crate) fn with_journal(self, journal: Journal) -> Self {
         Self { journal: Some(journal), ..self }
+    }
+
+    /// The same handle with the plots of the box.
+    #[must_use]
+    pub(crate) fn with_plots(self, plots: PlotHistory) -> Self {
+        Self { plots: Some(plots), ..self }
+    }
+
+    /// The plots of the last ten minutes and of the last six hours, as they are known now. `None`: nothing
+    /// follows the log.
+    pub(crate) fn plots(&self) -> Option<Plots> {
+        self.plots.as_ref().map(PlotHistory::plots)
     }
 
     /// The board of the box.
