@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,7 @@ use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
 use crate::model::clock::Wall;
 use crate::serve::control::Socket;
-use crate::serve::ops::{Decoders, Ops, Repairs, SessionOrders};
+use crate::serve::ops::{Decoders, Ops, Past, Repairs, SessionOrders};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
 
@@ -149,17 +149,17 @@ impl Daemon {
         daemon.start_chores(&config);
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
-        if let Some(page) = page {
-            daemon.start_page(page, &config.status);
-        }
         let repairs = daemon.start_cloud(&config, wall).await;
-        let plots = daemon.start_plots(&config);
+        let past = daemon.start_plots(&config);
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
         let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone())
             .with_sessions(daemon.sessions.clone())
-            .with_plots(plots);
+            .with_past(past);
+        if let Some(page) = page {
+            daemon.start_page(page, &config.status, ops.clone());
+        }
         let mut socket = Socket::new(&config.data_dir, ops);
         // The daemon has the lock of the journal, so no other daemon listens on this socket.
         if daemon.home.journal().is_some() {
@@ -204,14 +204,14 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(&mut self, page: web::WebPage, status: &StatusConfig) {
+    fn start_page(&mut self, page: web::WebPage, status: &StatusConfig, ops: Ops) {
         let access = match (&status.token, &status.token_file) {
             (Some(token), _) => web::Audience::Token(Arc::new(token.clone())),
             (None, Some(_)) => web::Audience::Locked,
             (None, None) => web::Audience::Open,
         };
         let access = watch::Sender::new(access);
-        let serve = web::serve(page, self.board.clone(), access.subscribe(), self.stop.clone());
+        let serve = web::serve(page, ops, access.subscribe(), self.stop.clone());
         self.spawn("status page", async move {
             serve.await;
             Ok(())
@@ -272,7 +272,7 @@ impl Daemon {
     }
 
     /// Starts what follows the log for the plots.
-    fn start_plots(&mut self, config: &Config) -> PlotHistory {
+    fn start_plots(&mut self, config: &Config) -> Past {
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         let plots = PlotHistory::new(names.cloned(), config.cloud.is_some(), self.board.clone());
@@ -281,7 +281,8 @@ impl Daemon {
             following.follow(journal, stop).await;
             Ok(())
         });
-        plots
+        let reports = Arc::new(Semaphore::new(1));
+        Past { plots, data_dir: config.data_dir.clone(), zones: config.zones(), reports }
     }
 
     fn start_chores(&mut self, config: &Config) {

@@ -15,6 +15,7 @@ mod back;
 mod backlog;
 mod cells;
 mod fold;
+pub(crate) mod report;
 mod span;
 mod strip;
 mod told;
@@ -150,3 +151,6 @@ impl PlotHistory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,7 +141,9 @@ mod tests {
 
     #[test]
     fn an_ordinary_read_is_taken_from_its_line_and_every_other_one_is_read_whole() {
-        let Some(LogPiece::Read { seq, subject, time_ms }) = taken("mat/Start", |_| {}) else { panic!("it is ordinary") };
+        let Some(LogPiece::Read { seq, subject, time_ms }) = taken("mat/Start", |_| {}) else {
+            panic!("it is ordinary")
+        };
         assert_eq!((seq, &*subject, time_ms), (7, "mat/Start", 1_772_828_868_001));
         assert!(taken("mat", |read| read.held_back = true).is_none());
         assert!(taken("mat", |read| read.let_go = Some(Box::new((Seq(1), Seq(2))))).is_none());

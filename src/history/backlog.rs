@@ -159,8 +159,13 @@ mod tests {
     use crate::model::chip::Seq;
 
     fn batch(items: &[(u64, u64)], duplicates: &[u64]) -> UploadEvent {
-        let item = |&(num, seq): &(u64, u64)| {
-            UploadItem { seq: Seq(seq), num, time_ms: 0, corrected_ms: 0, bib: "1".into(), chip: "C".into() }
+        let item = |&(num, seq): &(u64, u64)| UploadItem {
+            seq: Seq(seq),
+            num,
+            time_ms: 0,
+            corrected_ms: 0,
+            bib: "1".into(),
+            chip: "C".into(),
         };
         let items = items.iter().map(item).collect();
         let duplicates = duplicates.iter().copied().map(Seq).collect();

@@ -178,7 +178,9 @@ impl PlotFold {
             Body::Upload(event) => self.upload(entry.seq, time_ms, event),
             Body::Clock(step) => self.step(entry.seq, time_ms, step),
             Body::Note(text) => self.note(entry.seq, time_ms, told(&entry.subject, text)),
-            _ => drop(self.seen(entry.seq, time_ms)),
+            _ => {
+                self.seen(entry.seq, time_ms);
+            }
         }
     }
 
@@ -241,7 +243,7 @@ impl PlotFold {
 
     fn step(&mut self, seq: u64, time_ms: i64, step: &Step) {
         if step.step_ms == 0 {
-            drop(self.seen(seq, time_ms));
+            self.seen(seq, time_ms);
             return;
         }
         // Entries between the step and this line have the new time already.
@@ -266,7 +268,8 @@ impl PlotFold {
             }
             *at = right;
         }
-        for (_, at) in self.moments.iter_mut().rev().take_while(|(seq, _)| *seq > step.sure).filter(|(_, at)| new(*at)) {
+        for (_, at) in self.moments.iter_mut().rev().take_while(|(seq, _)| *seq > step.sure).filter(|(_, at)| new(*at))
+        {
             *at -= step.step_ms;
         }
         self.moved_ms = self.moved_ms.saturating_add(step.step_ms);
@@ -302,7 +305,9 @@ impl PlotFold {
                 self.active.remove(&(code, about.to_owned()));
                 self.turns(at, code, about);
             }
-            NoteSays::Other => drop(self.seen(seq, time_ms)),
+            NoteSays::Other => {
+                self.seen(seq, time_ms);
+            }
         }
     }
 

@@ -75,6 +75,11 @@ impl<'a> LogSpan<'a> {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
+    /// Whether nothing was written before it.
+    pub(super) fn begins_the_log(&self) -> bool {
+        self.files.first().is_some_and(|file| file.first == 1)
+    }
+
     /// Number of segments.
     pub(super) fn len(&self) -> usize {
         self.files.len()

@@ -87,8 +87,7 @@ impl Strip {
         let past = past.map(|span| Span { to: span.to.min(began), ..*span });
         let now = self.now.map(|(from, why)| Span { from, to: (until - moved_ms).max(from), why });
         let present = self.present.iter().copied().chain(now);
-        let present =
-            present.map(|Span { from, to, why }| Span { from: from + moved_ms, to: to + moved_ms, why });
+        let present = present.map(|Span { from, to, why }| Span { from: from + moved_ms, to: to + moved_ms, why });
         past.chain(present).filter(|span| span.to > span.from).collect()
     }
 }

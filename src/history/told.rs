@@ -71,7 +71,10 @@ mod tests {
         let offline = NoteSays::Came { code: "offline", about: "", message: "no internet" };
         assert_eq!(told("problem", "offline: no internet"), offline);
         assert_eq!(told("problem_over", "offline"), NoteSays::Over { code: "offline", about: "" });
-        assert_eq!(told("problem_over", "low_battery (mat (a))"), NoteSays::Over { code: "low_battery", about: "mat (a)" });
+        assert_eq!(
+            told("problem_over", "low_battery (mat (a))"),
+            NoteSays::Over { code: "low_battery", about: "mat (a)" }
+        );
         assert_eq!(told("problem", "é"), NoteSays::Other);
         assert_eq!(told("audit", "offline: no"), NoteSays::Other);
     }

@@ -23,6 +23,7 @@
 
 pub(crate) mod ask;
 mod metrics;
+mod past;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -53,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::failure::Failure;
 use crate::model::shown::ShownIn;
+use crate::serve::ops::Ops;
 use crate::status::glance;
 use crate::status::{Board, ProblemCode, RECENT_READS};
 
@@ -175,9 +177,10 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
 }
 
 /// Answers requests until `stop`. Then requests in progress may end within a second.
-pub(crate) async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
+pub(crate) async fn serve(page: WebPage, ops: Ops, access: watch::Receiver<Audience>, stop: CancellationToken) {
+    let board = ops.board().clone();
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
-    let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
+    let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() }, ops);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let peers = Peers::default();
     loop {
@@ -282,13 +285,14 @@ struct Web {
     stop: CancellationToken,
 }
 
-fn router(web: Web) -> Router {
+fn router(web: Web, ops: Ops) -> Router {
     let guarded = Router::new()
         .route("/", get(overview))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
+        .merge(past::routes(ops))
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(web.clone(), ask_token));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
@@ -421,7 +425,8 @@ async fn readyz(State(web): State<Web>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    let what = "here are / /api/status /api/reads /api/events /metrics /healthz /readyz\n";
+    let what =
+        "here are / /report /api/status /api/reads /api/events /api/history /api/report /metrics /healthz /readyz\n";
     (StatusCode::NOT_FOUND, what).into_response()
 }
 

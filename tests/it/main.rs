@@ -20,5 +20,6 @@ mod fuzzed;
 mod journal;
 mod protocols;
 mod recognise;
+mod report;
 mod spreadsheet;
 mod uplink;
