@@ -20,8 +20,8 @@ const PIECE: u64 = 128 * 1024;
 
 /// What the fold gets of a line.
 pub(super) enum LogPiece {
-    /// So many reads wait at this place.
-    Waits(u64),
+    /// So many reads wait at this place, and so many are held if the box is on hold.
+    Waits(u64, Option<u64>),
     /// A read.
     Read { seq: u64, subject: Arc<str>, time_ms: i64 },
     /// Any other entry.
@@ -31,7 +31,7 @@ pub(super) enum LogPiece {
 impl LogPiece {
     pub(super) fn apply(&self, fold: &mut PlotFold) {
         match self {
-            Self::Waits(waiting) => fold.waits(*waiting),
+            Self::Waits(waiting, held) => fold.waits(*waiting, *held),
             Self::Read { seq, subject, time_ms } => fold.read(*seq, subject, *time_ms, true),
             Self::Entry(entry) => fold.entry(entry),
         }
@@ -67,9 +67,9 @@ impl<'a> Pieces<'a> {
             let Some(open) = &self.open else { return Ok(Some(items)) };
             let waiting = match &open.state {
                 Some(state) => waiting_at_head(state),
-                None => open.is_first.then_some(0),
+                None => open.is_first.then_some((0, None)),
             };
-            items.extend(waiting.map(LogPiece::Waits));
+            items.extend(waiting.map(|(waiting, held)| LogPiece::Waits(waiting, held)));
         }
         let Some(OpenSegment { entries, end, .. }) = &mut self.open else { return Ok(Some(items)) };
         let here = entries.place();

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::journal::control::{Control, Held};
 use crate::journal::{Batch, UploadEvent};
 
 /// Reads that were set aside, or that are sent again, of which it is remembered that they are not new.
@@ -46,6 +47,8 @@ impl Answered {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backlog {
     waiting: Option<u64>,
+    /// Reads that are held. `None`: the box is not on hold.
+    held: Option<u64>,
     open: BTreeMap<Box<str>, Vec<Open>>,
     /// Reads that are set aside: they wait again if a batch takes them.
     aside: BTreeSet<u64>,
@@ -64,9 +67,32 @@ impl Backlog {
         self.waiting = Some(waiting);
     }
 
+    /// The same at a place where it is known, too, whether the box is on hold.
+    pub(super) fn begins_with(&mut self, waiting: u64, held: Option<u64>) {
+        (self.waiting, self.held) = (Some(waiting), held);
+    }
+
     /// A read arrived that is to be uploaded.
     pub(super) fn read(&mut self) {
-        self.add(1);
+        match &mut self.held {
+            Some(held) => *held += 1,
+            None => self.add(1),
+        }
+    }
+
+    /// Somebody held the upload back, or released it.
+    pub(super) fn control(&mut self, control: &Control) {
+        match control {
+            Control::Hold { .. } => self.held = self.held.or(Some(0)),
+            Control::Release { how, .. } => {
+                let held = self.held.take().unwrap_or(0);
+                if *how == Held::Send {
+                    self.add(usize::try_from(held).unwrap_or(usize::MAX));
+                }
+            }
+            #[allow(unreachable_patterns, reason = "other decisions are not about what waits")]
+            _ => {}
+        }
     }
 
     fn add(&mut self, count: usize) {
@@ -194,6 +220,20 @@ mod tests {
         assert_eq!(backlog.waiting(), Some(3));
         assert_eq!(backlog.apply(&accepted(4, 6)).count(), 3);
         assert_eq!(backlog.waiting(), Some(0));
+    }
+
+    #[test]
+    fn what_is_held_waits_only_when_it_is_released_to_be_sent() {
+        let mut backlog = Backlog::default();
+        backlog.is_known(1);
+        let release = |how| Control::Release { how, from: Seq(1), by: "timer".into() };
+        for (how, waiting) in [(Held::Drop, 1), (Held::Send, 2)] {
+            backlog.control(&Control::Hold { by: "timer".into() });
+            backlog.read();
+            assert_eq!(backlog.waiting(), Some(1));
+            backlog.control(&release(how));
+            assert_eq!(backlog.waiting(), Some(waiting));
+        }
     }
 
     #[test]

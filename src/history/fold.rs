@@ -128,9 +128,10 @@ impl PlotFold {
         }
     }
 
-    /// The number of reads that wait at this place of the log is known.
-    pub(super) fn waits(&mut self, waiting: u64) {
-        self.backlog.is_known(waiting);
+    /// The number of reads that wait at this place of the log is known, and how many are held if the box is
+    /// on hold.
+    pub(super) fn waits(&mut self, waiting: u64, held: Option<u64>) {
+        self.backlog.begins_with(waiting, held);
     }
 
     /// The number of reads that wait at this time, from the journal itself.
@@ -177,6 +178,11 @@ impl PlotFold {
             Body::Read(read) => self.read(entry.seq, &entry.subject, time_ms, !read.held_back),
             Body::Upload(event) => self.upload(entry.seq, time_ms, event),
             Body::Clock(step) => self.step(entry.seq, time_ms, step),
+            Body::Control(control) => {
+                let at = self.seen(entry.seq, time_ms);
+                self.backlog.control(control);
+                self.note_waiting(at);
+            }
             Body::Note(text) => self.note(entry.seq, time_ms, told(&entry.subject, text)),
             _ => {
                 self.seen(entry.seq, time_ms);

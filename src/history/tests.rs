@@ -176,7 +176,7 @@ async fn the_plots_are_the_same_after_a_restart_as_they_were_before() {
     let live = one.plots();
     // As the task does it, from the first entry on.
     let mut reader = one.journal().reader(Seq(1));
-    live.fold().waits(0);
+    live.fold().waits(0, None);
     while !live.look(&mut reader) {}
     live.ask(one.journal());
     let before = live.plots();

@@ -21,7 +21,7 @@ impl Told {
     fn new() -> Self {
         let mats = ["mat".to_owned(), "backup".to_owned()];
         let mut fold = PlotFold::new(mats, true);
-        fold.waits(0);
+        fold.waits(0, None);
         Self { fold, seq: 0, num: 0, first: 1 }
     }
 

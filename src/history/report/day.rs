@@ -12,6 +12,7 @@ use super::data::{
 use super::sketch::{ChipTally, OffsetSamples};
 use crate::history::backlog::Backlog;
 use crate::history::told::{NoteSays, told};
+use crate::journal::control::{Control, Held};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::{Audited, Batch, UploadEvent, UploadItem};
 use crate::model::chip::{ChipRead, Marker};
@@ -101,9 +102,9 @@ impl DayFold {
     }
 
     /// How many reads wait at this place of the log, if it is known.
-    pub(super) fn waits(&mut self, waiting: Option<u64>) {
-        if let Some(waiting) = waiting {
-            self.backlog.is_known(waiting);
+    pub(super) fn waits(&mut self, waiting: Option<(u64, Option<u64>)>) {
+        if let Some((waiting, held)) = waiting {
+            self.backlog.begins_with(waiting, held);
         }
     }
 
@@ -155,6 +156,12 @@ impl DayFold {
                 let (decoder, by) = ((&*entry.subject).into(), (&*correction.by).into());
                 let shift_ms = correction.shift_ms;
                 self.report.corrections.add(CorrectedTimes { at, decoder, shift_ms, by });
+            }
+            Body::Control(control) => {
+                self.backlog.control(control);
+                if let Some(text) = in_words(control).filter(|_| counts) {
+                    self.report.orders.add(Ordered { at, text });
+                }
             }
             Body::Note(text) => self.note(&entry.subject, text, at, counts),
             _ => {}
@@ -461,4 +468,17 @@ fn silence(longest: &mut Vec<Silence>, one: Silence) {
 fn audit(audited: &Audited) -> AuditDay {
     let Audited { at, active, equal, checked, missing, foreign, different, duplicated, .. } = *audited;
     AuditDay { at, active, equal, checked, missing, foreign, different, duplicated }
+}
+
+/// What somebody decided, if this version knows it.
+fn in_words(control: &Control) -> Option<String> {
+    Some(match control {
+        Control::Hold { by } => format!("Hold by {by}: reads were kept and none was sent from here on"),
+        Control::Release { how: Held::Send, by, .. } => format!("End of the hold by {by}: what was held was sent"),
+        Control::Release { how: Held::Drop, by, .. } => {
+            format!("End of the hold by {by}: nothing of what was held was sent")
+        }
+        #[allow(unreachable_patterns, reason = "more decisions may come")]
+        _ => return None,
+    })
 }

@@ -57,7 +57,7 @@ pub(crate) fn make(data_dir: &Path, query: ReportQuery, progress: Progress<'_>) 
     })?;
     let mut fold = DayFold::new(query, afterwards);
     if span.begins_the_log() {
-        fold.waits(Some(0));
+        fold.waits(Some((0, None)));
     }
     walk(&span, Part { begin: 300, of: 700 }, progress, false, &mut |line| match line {
         LogLine::Entry(entry) => fold.entry(&entry),
