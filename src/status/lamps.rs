@@ -345,7 +345,7 @@ mod tests {
             let expected = match code.cause() {
                 // The first ten seconds of a start are no fault.
                 Cause::NotReading(_) if code == ProblemCode::Starting => vec![],
-                Cause::Row => vec![],
+                Cause::Row | Cause::Hold => vec![],
                 Cause::NotReading(_) => vec![LampName::Mats],
                 Cause::TimeWrong(_) => vec![LampName::Time],
                 Cause::CannotKeep(_) => vec![LampName::Kept],

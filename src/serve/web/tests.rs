@@ -28,10 +28,14 @@ async fn serve_with(token: Option<&str>) -> Served {
     serve_past(token, None).await
 }
 
+fn ops(board: &Board) -> Ops {
+    Ops::new(board.clone(), Repairs::new(), Decoders::new(), watch::Sender::default())
+}
+
 async fn serve_past(token: Option<&str>, past: Option<Past>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
-    let ops = Ops::new(board.clone(), Repairs::new(), Decoders::new(), watch::Sender::default());
+    let ops = ops(&board);
     let ops = if let Some(past) = past { ops.with_past(past) } else { ops };
     let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
     let task = tokio::spawn(serve(page, ops, watch::Sender::new(access).subscribe(), stop.clone()));
@@ -81,7 +85,7 @@ async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let mut changed = board.changed();
     let open = watch::Sender::new(Audience::Open).subscribe();
-    let task = tokio::spawn(serve(page, board.clone(), open, stop.clone()));
+    let task = tokio::spawn(serve(page, ops(&board), open, stop.clone()));
     timeout(SOON, changed.changed()).await.unwrap().unwrap();
     assert_eq!(board.snapshot().problems[0].code, "status_address");
     stop.cancel();
