@@ -8,7 +8,7 @@ pub(crate) mod glance;
 mod judge;
 mod lamps;
 mod latency;
-mod plot;
+pub(crate) mod plot;
 mod problem;
 mod severity;
 mod snapshot;
@@ -26,9 +26,7 @@ use self::judge::{Judge, StateVerdict};
 pub use self::lamps::{Lamp, LampName, Mark, lamps};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
-pub(crate) use self::plot::{PlotCell, PlotSeries, PlotSpan, PlotStrip};
-pub(crate) use self::problem::Cause;
-pub use self::problem::ProblemCode;
+pub use self::problem::{Cause, ProblemCode};
 pub use self::severity::Severity;
 pub use self::snapshot::{
     AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, HoldStatus, JournalStatus, LastRead, LinkState,
@@ -128,6 +126,11 @@ impl Board {
             problems_changed: Arc::default(),
             wall,
         }
+    }
+
+    /// The name of the box.
+    pub(crate) fn name(&self) -> String {
+        self.lock().name.clone()
     }
 
     /// The box's wall clock.

@@ -26,7 +26,8 @@ use crate::journal::UploadEvent;
 use crate::journal::entry::{Body, Entry};
 use crate::model::clock::Step;
 use crate::model::source;
-use crate::status::{Cause, PlotCell, PlotSeries, PlotSpan, PlotStrip, ProblemCode};
+use crate::status::plot::{PlotCell, PlotSeries, PlotSpan, PlotStrip};
+use crate::status::{Cause, ProblemCode};
 
 /// Newest reads and uploads whose exact time is remembered.
 const RECENT: usize = 4_096;

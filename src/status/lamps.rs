@@ -40,6 +40,17 @@ pub enum Mark {
 }
 
 impl Mark {
+    /// The stable word, as in the JSON. The page names its shapes and classes after it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::Wait => "wait",
+            Self::No => "no",
+            Self::Warn => "warn",
+            Self::Held => "held",
+        }
+    }
+
     /// The word of the mark, for screen readers and terminals.
     pub const fn in_words(self) -> &'static str {
         match self {
