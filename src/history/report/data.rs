@@ -55,43 +55,43 @@ pub(crate) struct DayReport {
     /// The decoders that sent something, and those that had a problem, by name.
     pub decoders: Vec<DecoderDay>,
     /// Markers, such as the gun: the first ones.
-    pub markers: Listed<MarkerSeen>,
+    pub markers: ShortList<MarkerSeen>,
     /// The devices in the cloud.
     pub uploads: Vec<UploadDay>,
     /// Reads that waited for the cloud at the end. `None`: not known.
     pub waiting: Option<u64>,
     /// Times without internet, or without an answer of the cloud.
-    pub internet: Listed<Outage>,
+    pub internet: ShortList<Outage>,
     /// Starts of the program.
-    pub starts: Listed<ProgramStart>,
+    pub starts: ShortList<ProgramStart>,
     /// Steps of the clock of the box.
-    pub clock_steps: Listed<SteppedClock>,
+    pub clock_steps: ShortList<SteppedClock>,
     /// Corrections of times.
-    pub corrections: Listed<CorrectedTimes>,
+    pub corrections: ShortList<CorrectedTimes>,
     /// What somebody ordered: sessions, passings that were sent again.
-    pub orders: Listed<Ordered>,
+    pub orders: ShortList<Ordered>,
     /// All other problems.
-    pub problems: Listed<Occurrence>,
+    pub problems: ShortList<Occurrence>,
     /// What this report cannot know, a sentence each.
     pub not_known: Vec<String>,
 }
 
 /// A list with a limit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Listed<T> {
+pub(crate) struct ShortList<T> {
     /// The first ones.
     pub list: Vec<T>,
     /// How many more there are.
     pub more: u64,
 }
 
-impl<T> Default for Listed<T> {
+impl<T> Default for ShortList<T> {
     fn default() -> Self {
         Self { list: Vec::new(), more: 0 }
     }
 }
 
-impl<T> Listed<T> {
+impl<T> ShortList<T> {
     pub(super) fn add(&mut self, one: T) {
         match self.list.len() < LIST_MAX {
             true => self.list.push(one),
@@ -122,7 +122,7 @@ pub(crate) struct DecoderDay {
     /// The longest times in which it sent no read, between two that it sent.
     pub silences: Vec<Silence>,
     /// Times in which it did not deliver.
-    pub outages: Listed<Outage>,
+    pub outages: ShortList<Outage>,
     /// Its clock against that of the box, by its live reads.
     pub clock: Option<ClockOffsets>,
 }
@@ -198,7 +198,7 @@ pub(crate) struct UploadDay {
     /// The sessions in which passings were numbered, the oldest first.
     pub sessions: Vec<SessionDay>,
     /// Passings that were set aside.
-    pub set_aside: Listed<AsidePassing>,
+    pub set_aside: ShortList<AsidePassing>,
 }
 
 /// A session.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::Timestamp;
 
 use super::data::{
-    Afterwards, AsidePassing, AuditDay, CorrectedTimes, DayReport, DecoderDay, LIST_MAX, Listed, MarkerSeen,
-    Occurrence, Ordered, Outage, ProgramStart, ReportQuery, SILENCE_MIN_MS, SILENCES_MAX, SessionDay, Silence,
+    Afterwards, AsidePassing, AuditDay, CorrectedTimes, DayReport, DecoderDay, LIST_MAX, MarkerSeen, Occurrence,
+    Ordered, Outage, ProgramStart, ReportQuery, SILENCE_MIN_MS, SILENCES_MAX, SessionDay, ShortList, Silence,
     SteppedClock, TimedRead, UploadDay,
 };
 use super::sketch::{ChipTally, OffsetSamples};
@@ -351,7 +351,7 @@ impl DayFold {
         report.uploads = counted.map(|(name, device)| device.day(&name)).collect();
         let mut problems: Vec<_> = self.occurrences.into_values().collect();
         problems.sort_by_key(|problem| problem.from);
-        report.problems = Listed { list: problems, more: self.more_occurrences };
+        report.problems = ShortList { list: problems, more: self.more_occurrences };
         report.internet.list.sort_by_key(|outage| outage.from);
         for decoder in &mut report.decoders {
             decoder.outages.list.sort_by_key(|outage| outage.from);

@@ -8,7 +8,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::data::{
-    AuditDay, ClockOffsets, DayReport, DecoderDay, Listed, Occurrence, Outage, ProgramStart, SessionDay, UploadDay,
+    AuditDay, ClockOffsets, DayReport, DecoderDay, Occurrence, Outage, ProgramStart, SessionDay, ShortList, UploadDay,
 };
 use crate::model::shown::ShownIn;
 use crate::model::text::printable;
@@ -50,7 +50,7 @@ impl ReportPart {
         &mut self,
         title: &'static str,
         head: &[&'static str],
-        listed: &Listed<T>,
+        listed: &ShortList<T>,
         row: impl Fn(&T) -> Vec<String>,
     ) {
         if listed.list.is_empty() {
@@ -194,7 +194,7 @@ fn decoder_part(decoder: &DecoderDay, times: &ShownIn) -> ReportPart {
             count(decoder.rejected)
         ));
     }
-    let silences = Listed { list: decoder.silences.clone(), more: 0 };
+    let silences = ShortList { list: decoder.silences.clone(), more: 0 };
     part.table("The longest times without a read", &["from", "to", "length"], &silences, |silence| {
         vec![times.second(silence.from), times.second(silence.to), length(silence.from, silence.to)]
     });
@@ -257,7 +257,7 @@ fn upload_part(upload: &UploadDay, times: &ShownIn) -> ReportPart {
             count(upload.dead_time)
         ));
     }
-    let sessions = Listed { list: upload.sessions.iter().collect(), more: 0 };
+    let sessions = ShortList { list: upload.sessions.iter().collect(), more: 0 };
     let head = ["session", "numbered", "accepted", "compared with the cloud"];
     part.table("Sessions", &head, &sessions, |session: &&SessionDay| {
         let alias = session.alias.as_deref().unwrap_or("without a name");
