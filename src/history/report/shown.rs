@@ -134,11 +134,12 @@ fn overview(report: &DayReport, times: &ShownIn) -> ReportPart {
         times.second(report.made)
     ));
     let reads: u64 = report.decoders.iter().map(|decoder| decoder.reads).sum();
-    part.line(format!("{} reads were kept on this box.", count(reads)));
+    part.line(format!("Reads that were kept on this box: {}.", count(reads)));
     let sent: u64 = report.uploads.iter().map(|upload| upload.sent).sum();
-    part.line(format!("{} passings were sent to the cloud, and the cloud accepted them.", count(sent)));
+    part.line(format!("Passings that the cloud accepted: {}.", count(sent)));
     part.line(match report.waiting {
         Some(0) => "At the end no read waited for the cloud.".to_owned(),
+        Some(1) => "At the end 1 read waited for the cloud. It is safe on this box.".to_owned(),
         Some(waiting) => {
             format!("At the end {} reads waited for the cloud. They are safe on this box.", count(waiting))
         }
@@ -150,7 +151,8 @@ fn overview(report: &DayReport, times: &ShownIn) -> ReportPart {
     });
     let aside: u64 = aside.sum();
     if aside > 0 {
-        part.line(format!("{} passings were set aside. Somebody has to look at them.", count(aside)));
+        let were = if aside == 1 { "was" } else { "were" };
+        part.line(format!("{} {were} set aside. Somebody has to look at this.", some(aside, "passing")));
     }
     part.table("Markers", &["received", "decoder", "marker", "time by its own clock"], &report.markers, |marker| {
         let stamp = marker.stamp.as_deref().unwrap_or("none");
@@ -165,10 +167,10 @@ fn decoder_part(decoder: &DecoderDay, times: &ShownIn) -> ReportPart {
         part.line("It sent no read in this time.");
     } else {
         let chips = match decoder.more_chips {
-            true => format!("more than {} chips", count(decoder.chips)),
-            false => format!("{} chips", count(decoder.chips)),
+            true => format!("more than {}", some(decoder.chips, "chip")),
+            false => some(decoder.chips, "chip"),
         };
-        part.line(format!("{} reads of {chips}.", count(decoder.reads)));
+        part.line(format!("{} of {chips}.", some(decoder.reads, "read")));
     }
     if decoder.stored > 0 {
         part.line(format!(
@@ -243,7 +245,7 @@ fn offsets_in_words(ClockOffsets { median_ms, low_ms, high_ms }: ClockOffsets) -
 
 fn upload_part(upload: &UploadDay, times: &ShownIn) -> ReportPart {
     let mut part = ReportPart::new(format!("Cloud, device …{}", printable(&upload.device)));
-    part.line(format!("{} passings were sent and accepted.", count(upload.sent)));
+    part.line(format!("Passings that it accepted: {}.", count(upload.sent)));
     if upload.had_already > 0 {
         part.line(format!(
             "Of {} the cloud said that it had them already. It has each of them once.",
@@ -346,6 +348,11 @@ fn box_part(report: &DayReport, times: &ShownIn) -> ReportPart {
         vec![times.second(problem.from), to, count(problem.times), about, what]
     });
     part
+}
+
+/// So many things of a kind.
+fn some(number: u64, one: &str) -> String {
+    format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 fn moved(ms: i64) -> String {
