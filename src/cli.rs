@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
-    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, passings, probe, resend, rewind,
-    session, setup, simulate, status, watch,
+    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, passings, probe, report, resend,
+    rewind, session, setup, simulate, status, watch,
 };
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -43,6 +43,9 @@ enum Command {
     Status(status::StatusArgs),
     /// Write the kept reads to standard output, with or without a running daemon.
     Export(export::ExportArgs),
+    /// Tell what happened on this box today, or in another time: for the organiser of the race. It is made
+    /// of the log, with or without a running daemon.
+    Report(report::ReportArgs),
     /// Compare the journal with the cloud, passing by passing; exit code 0 only if both hold the
     /// same.
     Audit(audit::AuditArgs),
@@ -117,7 +120,7 @@ pub fn main() -> ExitCode {
     };
     let code = match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure),
+        Err(failure) => complain_of(&failure),
     };
     logging::finish();
     code
@@ -138,7 +141,7 @@ fn meant_run(word: Option<&str>) -> Option<String> {
 }
 
 /// Writes the line to standard error, if there is one to write, and gives the process's exit code.
-fn report(failure: &Failure) -> ExitCode {
+fn complain_of(failure: &Failure) -> ExitCode {
     if !failure.is_told() {
         logging::complain(&format!("passbridge: {failure}"));
     }
@@ -162,6 +165,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Export(args) => block_on(export::run(args)),
+        Command::Report(args) => block_on(report::run(args)),
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Rewind(args) => block_on(rewind::run(args)),
         Command::Resend(args) => block_on(resend::run(args)),

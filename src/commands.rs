@@ -17,6 +17,7 @@ pub(crate) mod import_boot;
 pub(crate) mod machine;
 pub(crate) mod passings;
 pub(crate) mod probe;
+pub(crate) mod report;
 pub(crate) mod resend;
 pub(crate) mod rewind;
 pub(crate) mod session;

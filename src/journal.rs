@@ -98,6 +98,7 @@ mod waiting;
 mod writer;
 
 pub use left::unsettled;
+pub(crate) use left::waiting_at_head;
 pub(crate) use offer::Offer;
 pub use paths::log_dir;
 pub use recent::Group;

@@ -62,6 +62,7 @@ mod config;
 mod daemon;
 mod decoders;
 mod export;
+mod history;
 mod journal;
 mod link;
 mod model;

@@ -12,15 +12,20 @@
 //! closed only by the uplink of its device, in its turn.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired};
 use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, Wanted};
 use crate::decoders::Range;
+use crate::history::report::{self, DayReport, ReportError, ReportQuery};
+use crate::history::{PlotHistory, Plots};
 use crate::journal::control::Held;
 use crate::journal::correct::CorrectError;
 use crate::journal::holding::HoldError;
@@ -29,6 +34,7 @@ use crate::journal::{Audited, Journal, SendAgainOrder};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
+use crate::model::clock::Zones;
 use crate::model::correction::Correction;
 use crate::status::{Board, HoldStatus, ProblemCode, Snapshot};
 
@@ -78,6 +84,12 @@ pub(crate) enum OpsError {
     /// The reads that are held back could not be released.
     #[error(transparent)]
     LetGo(#[from] LetGoError),
+    /// The report could not be made.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A report is being made already.
+    #[error("a report is being made for somebody else: try again in a moment")]
+    Busy,
     /// The correction, or the order to send passings again, was not taken.
     #[error(transparent)]
     Correct(#[from] CorrectError),
@@ -119,6 +131,21 @@ pub(crate) struct Ops {
     try_again: watch::Sender<u64>,
     /// `None` until the journal is open.
     journal: Option<Journal>,
+    /// `None`: nothing follows the log.
+    past: Option<Past>,
+}
+
+/// What the box knows of its past.
+#[derive(Clone)]
+pub(crate) struct Past {
+    /// The plots.
+    pub plots: PlotHistory,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The zones of the clocks of the decoders.
+    pub zones: Zones,
+    /// One report is made at a time, because each reads a part of the log.
+    pub reports: Arc<Semaphore>,
 }
 
 /// Shows on the board how many reads the journal has, and what became of them.
@@ -159,7 +186,7 @@ fn show_hold(journal: &Journal, board: &Board) {
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
     pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
-        Self { board, repairs, sessions: SessionOrders::new(), decoders, try_again, journal: None }
+        Self { board, repairs, sessions: SessionOrders::new(), decoders, try_again, journal: None, past: None }
     }
 
     /// The same handle, which can open and close the sessions of these devices.
@@ -172,6 +199,43 @@ impl Ops {
     #[must_use]
     pub(crate) fn with_journal(self, journal: Journal) -> Self {
         Self { journal: Some(journal), ..self }
+    }
+
+    /// The same handle with the past of the box.
+    #[must_use]
+    pub(crate) fn with_past(self, past: Past) -> Self {
+        Self { past: Some(past), ..self }
+    }
+
+    /// The plots of the last ten minutes and of the last six hours, as they are known now. `None`: nothing
+    /// follows the log.
+    pub(crate) fn plots(&self) -> Option<Plots> {
+        self.past.as_ref().map(|past| past.plots.plots())
+    }
+
+    /// The report of a span of time. It reads the log in a thread of its own, with rests, and ends early if
+    /// nobody waits for it any more.
+    ///
+    /// # Errors
+    /// The log cannot be read, another report is being made, or the daemon is stopping.
+    pub(crate) async fn report(&self, from: Timestamp, to: Timestamp) -> Result<DayReport, OpsError> {
+        const REST: Duration = Duration::from_millis(2);
+        let past = self.past.as_ref().ok_or(OpsError::NoJournal)?;
+        let permit = Arc::clone(&past.reports).try_acquire_owned().map_err(|_| OpsError::Busy)?;
+        let (name, made, durable) = (self.board.snapshot().name, self.board.now(), self.durable().await);
+        let query = ReportQuery { name, from, to, made, durable, zones: past.zones.clone() };
+        let (data_dir, wanted) = (past.data_dir.clone(), Arc::new(()));
+        let waits = Arc::downgrade(&wanted);
+        let making = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            report::make(&data_dir, query, &mut |_| {
+                std::thread::sleep(REST);
+                waits.strong_count() > 0
+            })
+        });
+        let made = making.await.map_err(|_| OpsError::Stopping)?;
+        drop(wanted);
+        Ok(made?)
     }
 
     /// The board of the box.

@@ -29,6 +29,7 @@ mod frame;
 mod live;
 mod metrics;
 mod page;
+mod past;
 mod view;
 
 use std::collections::HashMap;
@@ -62,6 +63,7 @@ pub(crate) use self::artist::Sources;
 use self::live::Live;
 use crate::config::failure::Failure;
 use crate::model::shown::ShownIn;
+use crate::serve::ops::Ops;
 use crate::status::glance;
 use crate::status::{Board, ProblemCode, RECENT_READS};
 
@@ -189,15 +191,17 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
 /// Answers requests until `stop`. Then requests in progress may end within a second.
 pub(crate) async fn serve(
     page: WebPage,
-    board: Board,
+    ops: Ops,
     sources: Sources,
     access: watch::Receiver<Audience>,
     stop: CancellationToken,
 ) {
+    let board = ops.board().clone();
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
     let live = Live::new(board.clone(), sources, assets::version());
     let drawing = tokio::spawn(live.clone().run(stop.clone()));
-    let router = router(Web { board, access, live, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
+    let router =
+        router(Web { board, access, live, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() }, ops);
     accept(listener, router, &stop).await;
     let _ = drawing.await;
 }
@@ -310,7 +314,7 @@ struct Web {
     stop: CancellationToken,
 }
 
-fn router(web: Web) -> Router {
+fn router(web: Web, ops: Ops) -> Router {
     let guarded = Router::new()
         .route("/", get(page::show))
         .route("/plain", get(overview))
@@ -319,6 +323,7 @@ fn router(web: Web) -> Router {
         .route("/api/reads", get(reads))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
+        .merge(past::routes(ops))
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(web.clone(), ask_token));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
@@ -457,7 +462,8 @@ async fn readyz(State(web): State<Web>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    let what = "here are / /plain /api/status /api/reads /api/events /metrics /healthz /readyz\n";
+    let what = "here are / /plain /report /api/status /api/reads /api/events /api/history /api/report /metrics /healthz \
+                /readyz\n";
     (StatusCode::NOT_FOUND, what).into_response()
 }
 
