@@ -23,7 +23,8 @@ use crate::daemon::{self, allocator, harden, logging};
 #[derive(Debug, Parser)]
 #[command(name = "passbridge", version, propagate_version = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 64 usage, 65 data, 69 unavailable, 74 I/O, 77 permission, 78 configuration."
+    after_help = "Exit codes: 0 done, 10 to 14 the state of the box (status), 64 usage, 65 data (audit: the cloud differs), \
+                  69 unavailable, 74 I/O, 77 permission, 78 configuration, 130 Ctrl-C."
 )]
 struct Cli {
     #[command(subcommand)]

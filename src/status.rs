@@ -374,6 +374,13 @@ impl Board {
         }
     }
 
+    /// How long this read waits for the cloud, at least. `first` is the first number that this process
+    /// gave.
+    pub(crate) fn waits(&self, read: Seq, first: Seq) -> Duration {
+        let inner = self.lock();
+        inner.latency.waits(read, first, inner.started.elapsed())
+    }
+
     /// Shows what the machine tells of itself.
     pub(crate) fn machine(&self, machine: MachineStatus) {
         self.update(|inner| inner.machine = Some(machine));

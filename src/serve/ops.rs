@@ -38,8 +38,9 @@ use crate::model::clock::Zones;
 use crate::model::correction::Correction;
 use crate::status::{Board, HoldStatus, ProblemCode, Snapshot};
 
-/// How long an order about a session may wait for its uplink, which may wait for a key or an answer.
-const BEGIN_TIME: Duration = Duration::from_secs(60);
+/// How long an order about a session may wait for its uplink, which may wait for a key or an answer,
+/// and which sends what waits first.
+const BEGIN_TIME: Duration = Duration::from_secs(90);
 
 /// The channel to the audits and repairs of each device, by the device's identity in the cloud.
 pub(crate) type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
@@ -56,13 +57,12 @@ pub(crate) enum OpsError {
     /// The daemon is stopping.
     #[error("passbridge is stopping")]
     Stopping,
-    /// The uplink of the device did not begin with the order, and will not.
-    #[error(
-        "the upload of this device did not come to it within {} s, and nothing was changed; `passbridge status` says what it \
-         waits for",
-        BEGIN_TIME.as_secs()
-    )]
+    /// The uplink of the device did not come to the call of the order, and will not.
+    #[error("the upload of this device did not come to it within {} s; `passbridge status` says what it waits for", BEGIN_TIME.as_secs())]
     NotBegun,
+    /// The daemon ended while the call of an order was on its way, so the outcome is not known.
+    #[error("passbridge stopped before the cloud answered")]
+    StoppedAmid,
     /// This daemon does not upload to the device.
     #[error("this passbridge does not upload for device {0}")]
     UnknownDevice(String),
@@ -158,11 +158,14 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
     board.show_numbered(&journal.numbered_in_session());
     show_hold(journal, board);
     let now = board.now();
+    // Reads that no batch covers have only the wall clock of their line in the log.
+    let oldest = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
+    let open = journal.oldest_open().map(|read| board.waits(read, journal.first()).as_secs());
     board.journal(|journal| {
         journal.pending = pending;
         journal.dead_letters = dead_letters;
         journal.duplicates = duplicates;
-        journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
+        journal.oldest_pending_s = oldest.max(open).filter(|_| pending > 0);
     });
 }
 
@@ -295,10 +298,12 @@ impl Ops {
     }
 
     /// Opens or closes a session of a device, after what waits went into the session that is active, as
-    /// long as the cloud takes it. `by` is who asks.
+    /// long as the cloud takes it. `by` is who asks. If this future is dropped before the call to the
+    /// cloud begins, the order is withdrawn.
     ///
     /// # Errors
-    /// The device is unknown, or the daemon is stopping.
+    /// The device is unknown, the uplink does not come to it, or the daemon is stopping. In all cases
+    /// but [`OpsError::StoppedAmid`] nothing was changed.
     pub(crate) async fn session(&self, device: &str, wanted: Wanted, by: &str) -> Result<SessionChange, OpsError> {
         let orders = self.sessions.get(device).ok_or_else(|| OpsError::UnknownDevice(device.to_owned()))?;
         let (done, answer) = oneshot::channel();
@@ -307,13 +312,13 @@ impl Ops {
         let ordered = async {
             // A device carries out one order at a time. The next one waits here.
             orders.send(order).await.map_err(|_| OpsError::Stopping)?;
-            answer.await.map_err(|_| OpsError::Stopping)
+            answer.await.map_err(|_| if claim.take() { OpsError::Stopping } else { OpsError::StoppedAmid })
         };
         let mut ordered = std::pin::pin!(ordered);
         match timeout(BEGIN_TIME, &mut ordered).await {
             Ok(done) => done,
             Err(_) if claim.take() => Err(OpsError::NotBegun),
-            Err(_) => ordered.await, // it was begun, so it ends
+            Err(_) => ordered.await, // the call is on its way, so its outcome is waited for
         }
     }
 
@@ -470,7 +475,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_order_that_waited_too_long_is_withdrawn_and_one_that_is_begun_is_waited_for() {
+    async fn an_order_that_waited_too_long_is_withdrawn_and_one_whose_call_is_made_is_waited_for() {
         let (orders, mut ordered) = mpsc::channel(1);
         let sessions: SessionOrders = [("A".into(), orders)].into();
         let ops = Ops::new(Board::new("finish"), Repairs::new(), Decoders::new(), watch::Sender::default())
@@ -478,7 +483,17 @@ mod tests {
         let wanted = || Wanted::Close { token: "T".into() };
         assert!(matches!(ops.session("A", wanted(), "me").await, Err(OpsError::NotBegun)));
         let withdrawn = ordered.recv().await.unwrap();
-        assert!(!withdrawn.claim.take(), "the uplink must not begin with it");
+        assert!(!withdrawn.claim.take() && withdrawn.done.is_closed(), "the uplink must not carry it out");
+        // The daemon stops, before the call and amid it.
+        for amid in [false, true] {
+            let stopping = async {
+                let order = ordered.recv().await.unwrap();
+                assert!(!amid || order.claim.take());
+            };
+            let (told, ()) = tokio::join!(ops.session("A", wanted(), "me"), stopping);
+            assert_eq!(matches!(told, Err(OpsError::StoppedAmid)), amid, "{told:?}");
+            assert_eq!(matches!(told, Err(OpsError::Stopping)), !amid, "{told:?}");
+        }
         let uplink = async {
             let order = ordered.recv().await.unwrap();
             assert!(order.claim.take());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cloud::uplink::Ends;
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::journal::control::Held;
@@ -97,12 +98,16 @@ pub enum ControlRequest {
         by: String,
     },
     /// Opens a session, after what waits went into the one that is active. The answer is that of
-    /// [`super::session::answer`].
+    /// [`super::session::answer`]. If the client closes its connection before the call to the cloud
+    /// begins, also only for writing, the order is withdrawn.
     SessionOpen {
         /// The device.
         device: String,
         /// The name of the new session.
         alias: String,
+        /// The session that was shown as active, and that may end: `"nothing"`, `{"session": TOKEN}`, or
+        /// `"unseen"` (whichever is active).
+        ends: Ends,
         /// Who asks, for the log.
         by: String,
     },
@@ -128,6 +133,11 @@ pub enum ControlRequest {
 }
 
 impl ControlRequest {
+    /// The request is withdrawn if its client leaves.
+    pub(super) fn is_order(&self) -> bool {
+        matches!(self, Self::SessionOpen { .. } | Self::SessionClose { .. })
+    }
+
     /// How long the answer may take to arrive.
     pub(super) fn patience(&self) -> Duration {
         match self {
@@ -149,12 +159,12 @@ impl ControlRequest {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody listens.
-    #[error("passbridge does not run here (nobody listens at {})", .0.display())]
+    #[error("passbridge does not run here (nobody listens at {}). To start it: sudo systemctl start passbridge", .0.display())]
     NotRunning(PathBuf),
     /// This user may not ask.
     #[error("this user may not ask passbridge at {}: use sudo, or join the group of the service", .0.display())]
     Forbidden(PathBuf),
-    /// The daemon runs, but it gave no answer.
+    /// The daemon runs, but it gave no answer. What was asked for may have been done.
     #[error("passbridge gives no answer at {}: {why}", path.display())]
     NoAnswer {
         /// The socket.
@@ -162,13 +172,18 @@ pub enum ControlError {
         /// What happened instead.
         why: String,
     },
+    /// The daemon answers that it did not do it.
+    #[error("{0}")]
+    NotDone(String),
 }
 
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         let message = error.to_string();
         match error {
-            ControlError::NotRunning(_) | ControlError::NoAnswer { .. } => Self::unavailable(message),
+            ControlError::NotRunning(_) | ControlError::NoAnswer { .. } | ControlError::NotDone(_) => {
+                Self::unavailable(message)
+            }
             ControlError::Forbidden(_) => Self::permission(message),
         }
     }
