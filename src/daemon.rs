@@ -57,6 +57,7 @@ use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::config::failure::Failure;
 use crate::config::{CloudConfig, Config, LoadOptions, Loaded, StatusConfig};
 use crate::export;
+use crate::export::search::Finder;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
 use crate::model::clock::Wall;
@@ -148,22 +149,26 @@ impl Daemon {
         daemon.start_chores(&config);
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
-        if let Some(page) = page {
-            daemon.start_page(page, &config.status);
-        }
-        let repairs = daemon.start_cloud(&config, wall).await;
+        let bibs = daemon.start_bibs(&config).await;
+        let repairs = daemon.start_cloud(&config, &bibs, wall).await;
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
         let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone())
-            .with_sessions(daemon.sessions.clone());
-        let mut socket = Socket::new(&config.data_dir, ops);
+            .with_sessions(daemon.sessions.clone())
+            .with_finder(Finder::new(&config.data_dir, export::Reading::new(&config), config.passing.zeros, bibs));
+        let commands = watch::Sender::new(ops.clone());
+        if let Some(page) = page {
+            daemon.start_page(page, &config.status, commands.subscribe());
+        }
+        let mut socket = Socket::new(&config.data_dir, ops.clone());
         // The daemon has the lock of the journal, so no other daemon listens on this socket.
         if daemon.home.journal().is_some() {
             socket.bind();
         }
         let serving = stop.clone();
         daemon.spawn_with_journal("control socket", async move |journal| {
+            commands.send_replace(ops.with_journal(journal.clone()));
             socket.with_journal(journal).serve(serving).await;
             Ok(())
         });
@@ -201,14 +206,14 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(&mut self, page: web::WebPage, status: &StatusConfig) {
+    fn start_page(&mut self, page: web::WebPage, status: &StatusConfig, ops: watch::Receiver<Ops>) {
         let access = match (&status.token, &status.token_file) {
             (Some(token), _) => web::Audience::Token(Arc::new(token.clone())),
             (None, Some(_)) => web::Audience::Locked,
             (None, None) => web::Audience::Open,
         };
         let access = watch::Sender::new(access);
-        let serve = web::serve(page, self.board.clone(), access.subscribe(), self.stop.clone());
+        let serve = web::serve(page, self.board.clone(), ops, access.subscribe(), self.stop.clone());
         self.spawn("status page", async move {
             serve.await;
             Ok(())
@@ -243,7 +248,7 @@ impl Daemon {
     }
 
     /// Starts everything that uploads. Returns the senders for the repairs of each device.
-    async fn start_cloud(&mut self, config: &Config, wall: Wall) -> Repairs {
+    async fn start_cloud(&mut self, config: &Config, bibs: &watch::Receiver<Arc<Bibs>>, wall: Wall) -> Repairs {
         let Some(cloud) = &config.cloud else { return Repairs::new() };
         let client = match client(cloud, config, wall) {
             Ok(client) => client,
@@ -265,7 +270,19 @@ impl Daemon {
             let client = client.clone();
             self.follow_secret(file, move |key| client.set_key(key).map_err(|error| error.to_string()));
         }
-        self.start_uplinks(config, &client).await
+        self.start_uplinks(config, bibs, &client)
+    }
+
+    /// Opens the bib file, and follows it.
+    async fn start_bibs(&mut self, config: &Config) -> watch::Receiver<Arc<Bibs>> {
+        let Some(path) = &config.passing.bibs else { return Bibs::none() };
+        let (file, bibs) = BibFile::open(path, &self.board).await;
+        let follow = file.follow(self.reread.subscribe(), self.stop.clone());
+        self.spawn("bib file", async move {
+            follow.await;
+            Ok(())
+        });
+        bibs
     }
 
     fn start_chores(&mut self, config: &Config) {
@@ -289,21 +306,9 @@ impl Daemon {
 
     /// Starts an uplink and its audits for each device. Returns the senders for the repairs of
     /// each.
-    async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) -> Repairs {
+    fn start_uplinks(&mut self, config: &Config, bibs: &watch::Receiver<Arc<Bibs>>, client: &rufus::Client) -> Repairs {
         let mut repairs = Repairs::new();
         let Some(cloud) = &config.cloud else { return repairs };
-        let bibs = match &config.passing.bibs {
-            None => Bibs::none(),
-            Some(path) => {
-                let (file, bibs) = BibFile::open(path, &self.board).await;
-                let follow = file.follow(self.reread.subscribe(), self.stop.clone());
-                self.spawn("bib file", async move {
-                    follow.await;
-                    Ok(())
-                });
-                bibs
-            }
-        };
         let unknown = config
             .passing
             .bibs

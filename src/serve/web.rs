@@ -23,6 +23,7 @@
 
 pub(crate) mod ask;
 mod metrics;
+mod search;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -53,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::failure::Failure;
 use crate::model::shown::ShownIn;
+use crate::serve::ops::Ops;
 use crate::status::glance;
 use crate::status::{Board, ProblemCode, RECENT_READS};
 
@@ -175,9 +177,15 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
 }
 
 /// Answers requests until `stop`. Then requests in progress may end within a second.
-pub(crate) async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
+pub(crate) async fn serve(
+    page: WebPage,
+    board: Board,
+    ops: watch::Receiver<Ops>,
+    access: watch::Receiver<Audience>,
+    stop: CancellationToken,
+) {
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
-    let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
+    let router = router(Web { board, ops, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let peers = Peers::default();
     loop {
@@ -277,6 +285,7 @@ async fn connection(
 #[derive(Clone)]
 struct Web {
     board: Board,
+    ops: watch::Receiver<Ops>,
     access: watch::Receiver<Audience>,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
@@ -287,6 +296,7 @@ fn router(web: Web) -> Router {
         .route("/", get(overview))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
+        .route("/api/search", get(search::answer))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
         .fallback(nothing_here)
@@ -421,7 +431,7 @@ async fn readyz(State(web): State<Web>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    let what = "here are / /api/status /api/reads /api/events /metrics /healthz /readyz\n";
+    let what = "here are / /api/status /api/reads /api/search /api/events /metrics /healthz /readyz\n";
     (StatusCode::NOT_FOUND, what).into_response()
 }
 

@@ -6,6 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::serve::ops::{Decoders, Repairs};
 use crate::status::{ProblemCode, RecentRead, Snapshot};
 
 /// Longest wait for anything that should happen at once.
@@ -18,11 +19,18 @@ struct Served {
     task: JoinHandle<()>,
 }
 
+/// Commands of a box whose journal is not open.
+fn ops(board: &Board) -> watch::Receiver<Ops> {
+    let ops = Ops::new(board.clone(), Repairs::new(), Decoders::new(), watch::Sender::default());
+    watch::channel(ops).1
+}
+
 async fn serve_with(token: Option<&str>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
     let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
-    let task = tokio::spawn(serve(page, board.clone(), watch::Sender::new(access).subscribe(), stop.clone()));
+    let task =
+        tokio::spawn(serve(page, board.clone(), ops(&board), watch::Sender::new(access).subscribe(), stop.clone()));
     Served { address, board, stop, task }
 }
 
@@ -52,6 +60,26 @@ fn read(seq: u64) -> RecentRead {
 }
 
 #[tokio::test]
+async fn a_search_that_asks_for_nothing_says_what_to_ask_for_and_one_before_the_journal_is_open_says_that() {
+    let served = serve_with(None).await;
+    for (path, why) in [
+        ("/api/search", "q must be"),
+        ("/api/search?q=%20", "q must be"),
+        ("/api/search?q=7&limit=0", "limit must be"),
+        ("/api/search?q=7&limit=1001", "limit must be"),
+        ("/api/search?q=7&from=10:00", "from must be an instant"),
+        ("/api/search?q=7&to=x", "to must be an instant"),
+        ("/api/search?q=7&q=8", "the address must be"),
+    ] {
+        let (status, body) = served.get(path, "").await;
+        assert!(status == 400 && body.contains(why), "{path}: {status} {body}");
+    }
+    assert_eq!(served.get("/api/search?q=7", "").await, (503, "there is no journal\n".to_owned()));
+    let locked = serve_with(Some("secret")).await;
+    assert_eq!(locked.get("/api/search?q=7", "").await.0, 401);
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_one_clear_line_and_exit_78() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -69,7 +97,7 @@ async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let mut changed = board.changed();
     let open = watch::Sender::new(Audience::Open).subscribe();
-    let task = tokio::spawn(serve(page, board.clone(), open, stop.clone()));
+    let task = tokio::spawn(serve(page, board.clone(), ops(&board), open, stop.clone()));
     timeout(SOON, changed.changed()).await.unwrap().unwrap();
     assert_eq!(board.snapshot().problems[0].code, "status_address");
     stop.cancel();
