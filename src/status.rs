@@ -6,6 +6,7 @@
 
 pub(crate) mod glance;
 mod judge;
+mod lamps;
 mod latency;
 mod problem;
 mod severity;
@@ -21,13 +22,14 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
+pub use self::lamps::{Lamp, LampName, Mark, lamps};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::ProblemCode;
 pub use self::severity::Severity;
 pub use self::snapshot::{
-    AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, MachineStatus,
-    Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
+    AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, HoldStatus, JournalStatus, LastRead, LinkState,
+    MachineStatus, Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
 };
 pub use self::state::BoxState;
 use crate::model::chip::Seq;
@@ -64,6 +66,7 @@ struct Inner {
     decoders: Vec<DecoderStatus>,
     journal: JournalStatus,
     uploads: Vec<UploadStatus>,
+    hold: Option<HoldStatus>,
     recent: VecDeque<RecentRead>,
     latency: Latency,
     machine: Option<MachineStatus>,
@@ -110,6 +113,7 @@ impl Board {
             decoders: Vec::new(),
             journal: JournalStatus::default(),
             uploads: Vec::new(),
+            hold: None,
             recent: VecDeque::new(),
             latency: Latency::new(),
             machine: None,
@@ -126,6 +130,11 @@ impl Board {
     /// The box's wall clock.
     pub fn now(&self) -> Timestamp {
         self.wall.now()
+    }
+
+    /// The clock of the box, for parts that need one of their own.
+    pub(crate) fn wall(&self) -> &Wall {
+        &self.wall
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -313,6 +322,13 @@ impl Board {
         }
     }
 
+    /// Shows the hold, or that there is none.
+    pub fn show_hold(&self, hold: Option<HoldStatus>) {
+        if self.lock().hold != hold {
+            self.update(|inner| inner.hold = hold);
+        }
+    }
+
     /// Changes the entry of the journal.
     pub fn journal(&self, change: impl FnOnce(&mut JournalStatus)) {
         self.update(|inner| change(&mut inner.journal));
@@ -392,12 +408,14 @@ impl Board {
             sentence: String::new(),
             todo: Vec::new(),
             by_itself: None,
+            lamps: Vec::new(),
             state_s: 0,
             ready: inner.not_ready.is_empty(),
             problems: inner.problems.clone(),
             decoders: inner.decoders.clone(),
             journal: inner.journal.clone(),
             uploads: inner.uploads.clone(),
+            hold: inner.hold.clone(),
             latency: inner.latency.figures(now),
             machine: inner.machine.clone(),
         };
@@ -405,6 +423,7 @@ impl Board {
         let StateVerdict { state, sentence, todo, by_itself, .. } = verdict;
         (snapshot.state, snapshot.sentence, snapshot.todo, snapshot.by_itself) = (state, sentence, todo, by_itself);
         snapshot.state_s = inner.judge.lasts(now).as_secs();
+        snapshot.lamps = lamps(&snapshot).into();
         snapshot
     }
 

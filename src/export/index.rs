@@ -40,6 +40,7 @@ use self::make::{BLOCK, MARKERS_MAX, Making, Segment};
 pub(super) use self::make::{is_ours, lets_go};
 use self::ranges::Ranges;
 use super::reading::Reading;
+use crate::journal::control::Holds;
 use crate::journal::entries::Entries;
 use crate::journal::log::{SegmentFile, segments};
 use crate::journal::{log_dir, windows_dir};
@@ -72,6 +73,8 @@ pub(super) struct Index {
     pub steps: Vec<(u64, Step)>,
     /// What somebody corrected.
     pub corrections: Corrections,
+    /// The holds of the box.
+    pub holds: Holds,
     /// Markers that are duplicates. At most [`MARKERS_MAX`], the newest ones.
     pub repeated: HashSet<u64>,
     /// Number of damaged lines.
@@ -101,6 +104,7 @@ impl Index {
             blocks: Vec::new(),
             steps: Vec::new(),
             corrections: Corrections::default(),
+            holds: Holds::default(),
             repeated: HashSet::new(),
             damaged: 0,
         };
@@ -137,6 +141,9 @@ impl Index {
         // A kept index may know more than is asked for.
         for (_, decoder, correction) in segment.corrections.iter().filter(|(seq, ..)| *seq <= durable) {
             self.corrections.add(decoder, correction);
+        }
+        for (seq, control) in segment.controls.iter().filter(|(seq, _)| *seq <= durable) {
+            self.holds.follow(*seq, control);
         }
         self.steps.extend(segment.steps);
         let beyond = self.steps.len().saturating_sub(STEPS_MAX);

@@ -22,9 +22,10 @@ use tokio::sync::watch;
 use super::found::{CHIPS_TOLD, FoundRead, ReadStanding, ReplacedNumber, SearchAnswer, SearchQuery, Sought};
 use super::index::{self, Index, Need};
 use super::standing::Standings;
-use super::{ExportError, Reading, UploadMark, fill, time_of};
+use super::{ExportError, Reading, UploadMark, WhySuppressed, fill, time_of, without_batch};
 use crate::cloud::passing::{Bibs, chip_code};
 use crate::config::{ChipZeros, TagCode};
+use crate::journal::control::Holds;
 use crate::journal::entries::Entries;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{LogLine, LogPlace, segments};
@@ -298,7 +299,7 @@ impl Looking<'_> {
                 return Ok(());
             }
             answer.is_chip |= self.matcher.takes(&read.chip).chip;
-            let standing = standing_of(&entry, read, &standings, time.as_millisecond());
+            let standing = standing_of(entry.seq, read, (&standings, &self.index.holds), time.as_millisecond());
             let is_known = standing.num_passing.is_some() || self.knows_time(&entry, read);
             answer.reads.push(FoundRead {
                 time: is_known.then_some(time),
@@ -319,21 +320,17 @@ impl Looking<'_> {
 }
 
 /// How a read stands.
-fn standing_of(entry: &Entry, read: &ChipRead, standings: &Standings, time_ms: i64) -> ReadStanding {
-    let seq = entry.seq;
+fn standing_of(seq: u64, read: &ChipRead, (standings, holds): (&Standings, &Holds), time_ms: i64) -> ReadStanding {
     let known = standings.get(seq);
     let numbered = known.filter(|standing| standing.mark != UploadMark::Suppressed);
-    let is_held = read.held_back && !standings.is_let_go(seq);
+    let state = known.map_or(UploadMark::Pending, |standing| standing.mark);
+    let (state, dropped) = without_batch(seq, read, state, standings, holds);
     let passing = standings.passing(seq).filter(|_| numbered.is_some());
     let sent_time = numbered.map(|standing| standing.time_ms).filter(|ms| *ms != time_ms);
     let end_of = |token: &str| tail(token).into_boxed_str();
     ReadStanding {
-        state: match known {
-            Some(standing) => standing.mark,
-            None if is_held => UploadMark::HeldBack,
-            None => UploadMark::Pending,
-        },
-        why: known.and_then(|standing| standing.why),
+        state,
+        why: known.and_then(|standing| standing.why).or(dropped.map(|_| WhySuppressed::Dropped)),
         device: passing.map(|(device, _)| device.into()),
         token_tail: numbered.and_then(|standing| standings.token(standing)).map(end_of),
         num_passing: numbered.map(|standing| standing.num),

@@ -28,6 +28,8 @@ pub enum UploadMark {
     Suppressed,
     /// It may belong to another race, so it waits until somebody releases it.
     HeldBack,
+    /// It was kept while the box is on hold, and waits for its release.
+    Held,
 }
 
 #[derive(Clone, Copy)]
@@ -86,6 +88,8 @@ pub enum WhySuppressed {
     DeadTime,
     /// It is the repetition of a read that was kept before.
     Duplicate,
+    /// It was kept while the box was on hold, and somebody chose to drop what was read then.
+    Dropped,
 }
 
 /// What the cloud answered when a passing was set aside.
@@ -98,6 +102,9 @@ pub struct Refusal {
     /// The cloud fails at the passing, so it is tried again by itself.
     pub again: bool,
 }
+
+/// The reason of a read that was kept while the box was on hold, and dropped at its end.
+pub(super) const DROPPED_AT_RELEASE: &str = "dropped by choice: read while the box was on hold";
 
 /// The upload states of all reads of a stretch.
 pub(super) struct Standings {

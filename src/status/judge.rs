@@ -32,11 +32,11 @@ const UPLOAD_LOST: Duration = Duration::from_secs(15);
 const WAITED: Duration = Duration::from_secs(60);
 /// A read that waits for less than this many seconds is on its way, so the cloud counts as up to
 /// date.
-const UP_TO_DATE: u64 = 10;
+pub(super) const UP_TO_DATE: u64 = 10;
 /// Without a live read for this long the state is ready and not reading.
-const QUIET: Duration = Duration::from_secs(120);
+pub(super) const QUIET: Duration = Duration::from_secs(120);
 /// After the start the decoders may need this long to connect.
-const STARTING: Duration = Duration::from_secs(10);
+pub(super) const STARTING: Duration = Duration::from_secs(10);
 /// A step of the box's clock is in the sentence for this long. After that it is only a row.
 const STEP: Duration = Duration::from_secs(300);
 /// Lost reads are in the sentence while more reads are lost, and for this long after the last loss.
@@ -120,12 +120,13 @@ fn judge(status: &Snapshot, now: Duration, shown: BoxState) -> StateVerdict {
     cannot_keep(status, &found, now)
         .or_else(|| not_reading(status, &found, now))
         .or_else(|| time_wrong(status, &found))
+        .or_else(|| on_hold(status, &found))
         .or_else(|| not_uploading(status, &found, now))
         .unwrap_or_else(|| in_order(status, now))
 }
 
 /// Whether a problem already is, or still is, part of the sentence.
-fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration, shown: BoxState) -> bool {
+pub(super) fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration, shown: BoxState) -> bool {
     let lasts = now.saturating_sub(problem.raised);
     match code {
         ProblemCode::DecoderUnreachable => lasts >= LINK_LOST,
@@ -260,6 +261,17 @@ fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<St
     sentences.truncate(3);
     let (todo, by_itself) = cure(first);
     Some(StateVerdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself, starting: false })
+}
+
+fn on_hold(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
+    let kept = match &status.hold {
+        Some(hold) => are(hold.reads, "read"),
+        None if found.iter().any(|(_, code)| matches!(code.cause(), Cause::Hold)) => "Reads are".to_owned(),
+        None => return None,
+    };
+    let sentence = format!("{kept} kept and not sent. Nothing goes to the cloud until you release it.");
+    let todo = vec!["Release the hold before the gun.".to_owned()];
+    Some(StateVerdict { state: BoxState::Hold, sentence, todo, by_itself: None, starting: false })
 }
 
 fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<StateVerdict> {

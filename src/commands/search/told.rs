@@ -72,8 +72,12 @@ fn standing_of(read: &FoundRead, standing: &ReadStanding, shown: &ShownIn) -> St
         (UploadMark::Suppressed, _) => match standing.why {
             Some(WhySuppressed::DeadTime) => "not sent: within the dead time of another read of this chip".to_owned(),
             Some(WhySuppressed::Duplicate) => "not sent: it repeats a read that was kept before".to_owned(),
+            Some(WhySuppressed::Dropped) => {
+                "not sent: it was read while the box was on hold, and dropped by choice".to_owned()
+            }
             None => "not sent: it is no passing of its own".to_owned(),
         },
+        (UploadMark::Held, _) => "kept, and not sent: the box is on hold".to_owned(),
         (UploadMark::HeldBack, _) => "held back: it may be of another race (passbridge resend --held-back)".to_owned(),
     };
     if let Some(bib) = standing.bib.as_deref().filter(|bib| *bib != read.bib.as_deref().unwrap_or(&read.chip_code)) {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::block::Block;
 use super::chips::{self, Chips, KeptChips};
 use crate::export::reading::Reading;
+use crate::journal::control::Control;
 use crate::journal::entries::Entries;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{LogLine, LogPlace, SegmentFile, segments};
@@ -39,7 +40,7 @@ const REST_AFTER: u64 = 1 << 20;
 /// How long it rests.
 const REST: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 20 });
 /// Changes when the meaning of the kept index changes.
-const VERSION: &str = concat!("3 ", env!("CARGO_PKG_VERSION"));
+const VERSION: &str = concat!("4 ", env!("CARGO_PKG_VERSION"));
 
 /// The index of a segment, in the form that is kept beside the log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -58,6 +59,8 @@ pub(super) struct Segment {
     /// Corrections, each with the number of its entry and its decoder.
     #[serde(default)]
     pub corrections: Vec<(u64, Box<str>, Correction)>,
+    /// What somebody decided about the box, each with the number of its entry.
+    pub controls: Vec<(u64, Control)>,
     /// Markers that their decoder numbers: entry, and a digest that distinguishes the marker from
     /// others.
     pub markers: Vec<(u64, u64)>,
@@ -242,6 +245,7 @@ impl Making<'_> {
             Body::Correct(correction) => {
                 segment.corrections.push((entry.seq, (&*entry.subject).into(), correction.clone()));
             }
+            Body::Control(control) => segment.controls.push((entry.seq, control.clone())),
             Body::Settled(_) | Body::Cleared(_) | Body::Note(_) => {}
         }
     }

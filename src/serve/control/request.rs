@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::export::found::{SearchQuery, Sought};
+use crate::journal::control::Held;
 use crate::journal::{Audited, SendAgainOrder};
 use crate::model::correction::Correction;
 
@@ -87,6 +88,18 @@ pub enum ControlRequest {
         /// Which ones.
         order: SendAgainOrder,
     },
+    /// `{"held": true}`: puts the box on hold.
+    Hold {
+        /// Who asks, for the log.
+        by: String,
+    },
+    /// `{"released": N}`: ends the hold, and sends or drops what was read meanwhile.
+    Release {
+        /// What happens to it.
+        how: Held,
+        /// Who asks, for the log.
+        by: String,
+    },
     /// Opens a session, after what waits went into the one that is active. The answer is that of
     /// [`super::session::answer`].
     SessionOpen {
@@ -147,7 +160,7 @@ impl ControlRequest {
             Self::SessionOpen { .. } | Self::SessionClose { .. } => SESSION_TIME,
             Self::Search { .. } => SEARCH_TIME,
             // They wait until reads that are held back are released.
-            Self::Correct { .. } | Self::SendAgain { .. } => REPAIR_TIME,
+            Self::Correct { .. } | Self::SendAgain { .. } | Self::Hold { .. } | Self::Release { .. } => REPAIR_TIME,
             Self::Repair { .. } | Self::Adopt { .. } | Self::LetGo { .. } => REPAIR_TIME,
         }
     }

@@ -12,6 +12,7 @@ mod faketime;
 mod faults;
 mod find;
 mod gone;
+mod hold;
 mod home;
 mod kill;
 mod latency;
