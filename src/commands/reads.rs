@@ -18,7 +18,7 @@ use crate::daemon::logging;
 use crate::export::found::{FoundRead, LIMIT_MAX, SearchQuery, Sought};
 use crate::model::shown::ShownIn;
 use crate::serve::control::ControlError;
-use crate::serve::control::follow::{FollowStream, Told, follow};
+use crate::serve::control::follow::{FollowStream, FollowedLine, follow};
 
 /// Time between two tries to reach the daemon.
 const RETRY: Duration = Duration::from_millis(500);
@@ -154,15 +154,15 @@ async fn goes_on(place: &Paths, query: &SearchQuery, mut after: u64, lines: &Lin
 async fn take(stream: &mut FollowStream, after: &mut u64, lines: &Lines) -> Result<(), Failure> {
     while let Some(told) = stream.next().await {
         match told {
-            Told::Read(read) => {
+            FollowedLine::Read(read) => {
                 lines.read(&read)?;
                 *after = read.seq;
             }
-            Told::Gap { first, last } => {
+            FollowedLine::Gap { first, last } => {
                 lines.gap(first, last)?;
                 *after = last;
             }
-            Told::At(entry) => *after = entry.max(*after),
+            FollowedLine::At(entry) => *after = entry.max(*after),
         }
     }
     Ok(())

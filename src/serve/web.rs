@@ -2,7 +2,7 @@
 //! happen. Read only.
 //!
 //! Must hold:
-//! * This module cannot change or delay what is kept. It only reads the [`Board`].
+//! * This module cannot change or delay what is kept. It reads the [`Board`], and asks [`Ops`] to search.
 //! * A client has a bounded cost. There is a limit for connections, the size of a request's head
 //!   and the time to send it, the time for which an answer waits for a client that does not read,
 //!   and event streams. A request with a body is refused. One other machine cannot use all

@@ -36,7 +36,7 @@ const LINE_MAX: u64 = 4 << 20;
 /// What a line says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Told {
+pub(crate) enum FollowedLine {
     /// A read.
     Read(Box<FoundRead>),
     /// Entries that the log does not have.
@@ -65,16 +65,16 @@ impl Followed {
     /// The lines for some news.
     fn lines(&self, news: &News, lines: &mut Vec<u8>) -> io::Result<()> {
         match news {
-            News::Gap { first, last } => line(&Told::Gap { first: first.0, last: last.0 }, lines),
+            News::Gap { first, last } => line(&FollowedLine::Gap { first: first.0, last: last.0 }, lines),
             News::Entries(entries) => entries.iter().try_for_each(|entry| {
                 let read = self.following.finder.arrived(entry, &self.what, self.decoder.as_deref());
-                read.map_or(Ok(()), |read| line(&Told::Read(Box::new(read)), lines))
+                read.map_or(Ok(()), |read| line(&FollowedLine::Read(Box::new(read)), lines))
             }),
         }
     }
 }
 
-fn line(told: &Told, lines: &mut Vec<u8>) -> io::Result<()> {
+fn line(told: &FollowedLine, lines: &mut Vec<u8>) -> io::Result<()> {
     serde_json::to_writer(&mut *lines, told)?;
     lines.push(b'\n');
     Ok(())
@@ -100,7 +100,7 @@ pub(super) async fn stream(
             _ = client.fill_buf() => return Ok(()), // it disconnected, or sent something that is not expected now
         }
         if lines.is_empty() && Instant::now() >= alive {
-            line(&Told::At(followed.following.reader.at().0 - 1), &mut lines)?;
+            line(&FollowedLine::At(followed.following.reader.at().0 - 1), &mut lines)?;
         }
         if !lines.is_empty() {
             timeout(TAKING, out.write_all(&lines)).await.map_err(|_| io::ErrorKind::TimedOut)??;
@@ -155,7 +155,7 @@ pub(crate) async fn follow(
 impl FollowStream {
     /// What comes next. `None`: the daemon ended, or it is silent for too long. The future may be
     /// dropped and requested again.
-    pub(crate) async fn next(&mut self) -> Option<Told> {
+    pub(crate) async fn next(&mut self) -> Option<FollowedLine> {
         let room = LINE_MAX.saturating_sub(self.line.len() as u64);
         let mut limited = (&mut self.lines).take(room);
         let read = timeout(3 * ALIVE, limited.read_until(b'\n', &mut self.line)).await;
