@@ -296,7 +296,7 @@ fn router(web: Web) -> Router {
         .route("/", get(overview))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
-        .route("/api/search", get(search::answer))
+        .route("/api/search", get(find))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
         .fallback(nothing_here)
@@ -412,6 +412,14 @@ async fn reads(
         return (StatusCode::BAD_REQUEST, what).into_response();
     };
     Json(web.board.recent_reads(limit.unwrap_or(USUAL_READS).min(RECENT_READS))).into_response()
+}
+
+async fn find(
+    State(web): State<Web>,
+    asked: Result<Query<search::Asked>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let ops = web.ops.borrow().clone();
+    search::answer(ops, asked).await
 }
 
 async fn metrics_page(State(web): State<Web>) -> Response {

@@ -4,16 +4,15 @@
 //! `limit` is from 1 to [`LIMIT_MAX`]. The answer is a [`crate::export::found::SearchAnswer`].
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::{Duration, timeout};
 
-use super::Web;
 use crate::export::found::{LIMIT_MAX, LIMIT_USUAL, SearchQuery, Sought};
-use crate::serve::ops::OpsError;
+use crate::serve::ops::{Ops, OpsError};
 
 /// How long an answer may take, with those that were asked for before it.
 const TIME: Duration = Duration::from_secs(60);
@@ -31,7 +30,7 @@ pub(super) struct Asked {
 }
 
 /// Answers a search.
-pub(super) async fn answer(State(web): State<Web>, asked: Result<Query<Asked>, QueryRejection>) -> Response {
+pub(super) async fn answer(ops: Ops, asked: Result<Query<Asked>, QueryRejection>) -> Response {
     let query = match asked {
         Ok(Query(asked)) => asked.query(),
         Err(_) => Err("the address must be /api/search?q=CHIP_OR_BIB".to_owned()),
@@ -40,7 +39,6 @@ pub(super) async fn answer(State(web): State<Web>, asked: Result<Query<Asked>, Q
         Ok(query) => query,
         Err(why) => return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
     };
-    let ops = web.ops.borrow().clone();
     match timeout(TIME, ops.search(query)).await {
         Ok(Ok(answer)) => Json(answer).into_response(),
         Ok(Err(error @ (OpsError::NoJournal | OpsError::Stopping))) => {
