@@ -155,7 +155,10 @@ impl Standings {
 
     /// Leaves the reads before `seq` out of the stretch from now on.
     pub(super) fn forget_before(&mut self, seq: u64) {
-        self.stretch = seq..=*self.stretch.end();
+        match &mut self.asked {
+            AskedReads::Stretch(stretch) => *stretch = seq..=*stretch.end(),
+            AskedReads::These(seqs) => *seqs = seqs.iter().copied().filter(|of| *of >= seq).collect(),
+        }
         self.by_seq.retain(|of, _| *of >= seq);
         self.let_go.retain(|_, of| *of >= seq);
         self.were_held.retain(|of| *of >= seq);
@@ -163,6 +166,7 @@ impl Standings {
         if let Some(passings) = &mut self.passings {
             passings.retain(|of, _| *of >= seq);
         }
+        self.refusals.retain(|of, _| *of >= seq);
     }
 
     /// The same, with the passing of each read.
