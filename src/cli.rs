@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
-    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, passings, probe, reads, report,
-    resend, rewind, search, session, setup, simulate, status, watch,
+    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, link, marker, passings, probe,
+    reads, report, resend, rewind, room, search, seen, session, set_aside, setup, simulate, status, watch,
 };
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -63,6 +63,18 @@ enum Command {
     Hold(hold::HoldArgs),
     /// End a hold: send what was read meanwhile, or none of it.
     Release(hold::ReleaseArgs),
+    /// Put a marker with the time of the box, such as the gun.
+    Marker(marker::MarkerArgs),
+    /// The passings that the cloud refused or fails at: list them, send them again, or drop them.
+    #[command(subcommand)]
+    SetAside(set_aside::SetAsideCommand),
+    /// Acknowledge a loss that happened, so that it is not shown any more.
+    Seen(seen::SeenArgs),
+    /// Show what may go from the card although its retention is not over, and remove it.
+    Room(room::RoomArgs),
+    /// The link to a decoder.
+    #[command(subcommand)]
+    Link(link::LinkCommand),
     /// Move the times of reads whose decoder had a wrong clock or time zone. What is in the cloud is
     /// listed, and sent again under new numbers only if --send-again says so.
     Correct(correct::CorrectArgs),
@@ -178,6 +190,11 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Resend(args) => block_on(resend::run(args)),
         Command::Hold(args) => block_on(hold::hold(args)),
         Command::Release(args) => block_on(hold::release(args)),
+        Command::Marker(args) => block_on(marker::run(args)),
+        Command::SetAside(what) => block_on(set_aside::run(what)),
+        Command::Seen(args) => block_on(seen::run(args)),
+        Command::Room(args) => block_on(room::run(args)),
+        Command::Link(what) => block_on(link::run(what)),
         Command::Correct(args) => block_on(correct::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
         Command::Device(what) => block_on(device::run(what)),
@@ -217,8 +234,8 @@ mod tests {
 
     /// Commands that show no time to a person, or whose --timezone is the zone of a decoder's clock:
     /// what `capture` and `decode` write is for programs, and `setup` writes that zone.
-    const WITHOUT_TIMES: [&str; 10] =
-        ["run", "setup", "resend", "hold", "release", "import-boot", "demo", "simulate", "capture", "decode"];
+    const WITHOUT_TIMES: [&str; 11] =
+        ["run", "setup", "hold", "release", "seen", "link", "import-boot", "demo", "simulate", "capture", "decode"];
 
     #[test]
     fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {

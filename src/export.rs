@@ -42,7 +42,7 @@ use crate::journal::control::Holds;
 use crate::journal::entries::Entries;
 use crate::journal::entry::{BadLine, Body, Entry};
 use crate::journal::log::{LogLine, LogPlace};
-use crate::model::chip::{ChipRead, Label, Sighting, Stamp};
+use crate::model::chip::{ChipRead, Label, Marker, Sighting, Stamp};
 use crate::model::clock;
 use crate::model::escape::escape;
 use crate::model::source;
@@ -51,7 +51,7 @@ use index::{Block, Index, Need, is_ours};
 pub(crate) use newest::{NewestRead, NewestReads, ReadFate};
 pub use reading::Reading;
 use reading::instant_in;
-use standing::{DROPPED_AT_RELEASE, Standing, Standings};
+use standing::{DROPPED_AT_RELEASE, DROPPED_SET_ASIDE, Standing, Standings};
 pub use standing::{Refusal, UploadMark, WhySuppressed};
 
 /// The format of the exported file.
@@ -425,7 +425,9 @@ fn row<'a>(
         }
         Body::Marker(marker) => {
             row.kind = "marker";
-            row.reason = Some(&marker.kind);
+            // What somebody wrote says more than that it was written by hand.
+            let text = marker.name.as_deref().filter(|_| &*marker.kind == Marker::BY_HAND);
+            row.reason = Some(text.unwrap_or(&marker.kind));
             row.decoder_time = marker.stamp.as_ref().map(Stamp::to_string);
             row.location = marker.location.as_deref();
             row.position = marker.position.as_ref().map(|position| position.number);
@@ -453,6 +455,9 @@ fn without_batch(
     standings: &Standings,
     holds: &Holds,
 ) -> (UploadMark, Option<&'static str>) {
+    if standings.is_dropped(seq) {
+        return (state, Some(DROPPED_SET_ASIDE));
+    }
     if state != UploadMark::Pending || standings.get(seq).is_some() || standings.is_let_go(seq) {
         return (state, None);
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::cloud::audit::keep::repair;
+use crate::cloud::audit::keep::{ResendRange, repair};
 use crate::cloud::audit::{AuditError, Head, Subject, audit, json_lines, summary};
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client};
@@ -46,7 +46,7 @@ pub(crate) struct AuditArgs {
     repair: bool,
 }
 
-fn token(text: &str) -> Result<String, String> {
+pub(super) fn token(text: &str) -> Result<String, String> {
     let text = text.trim_start_matches('…');
     if text.chars().count() < 6 {
         Err("must be a token, or at least its last six characters".into())
@@ -192,7 +192,8 @@ async fn repair_here(
     resends: &mpsc::Sender<uplink::Resend>,
 ) -> Result<(u64, Option<String>), Failure> {
     journal.serving().await;
-    let repaired = repair(subject, client, &Head::Own(journal.clone()), resends).await?;
+    let all = ResendRange::default();
+    let repaired = repair(subject, client, &Head::Own(journal.clone()), &all, resends).await?;
     Ok((repaired.resent, repaired.refused))
 }
 

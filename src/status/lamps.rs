@@ -260,7 +260,7 @@ fn cloud(status: &Snapshot) -> (Mark, String) {
         Cause::NotUploading(says) => Some(says),
         _ => None,
     });
-    if status.state == BoxState::Hold {
+    if status.state == BoxState::Hold || status.hold.is_some() {
         return (Mark::Held, "nothing goes up until you release it".to_owned());
     }
     if let Some(says) = refused {

@@ -4,6 +4,7 @@
 
 mod account;
 mod audit;
+mod by_hand;
 mod capture;
 mod commands;
 mod correct;
