@@ -21,7 +21,7 @@ use crate::model::clock::Wall;
 use crate::model::text;
 
 /// Work that takes longer than this gets a line on a terminal that says what goes on.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two pictures of the progress line.
 const TICK: Duration = Duration::from_millis(120);
 /// The shortest end of a token or an identity that may stand for the whole of it.

@@ -14,11 +14,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::invite::{Invitation, Invites};
@@ -26,18 +27,25 @@ use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired, ResendRange};
 use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, TryAgain, Wanted, Which};
 use crate::decoders::Range;
+use crate::export::ExportError;
+use crate::export::found::{SearchAnswer, SearchQuery};
+use crate::export::search::Finder;
+use crate::history::report::{self, DayReport, ReportError, ReportQuery};
+use crate::history::{PlotHistory, Plots};
 use crate::journal::by_hand::Marked;
 use crate::journal::control::{Held, Loss};
 use crate::journal::correct::CorrectError;
 use crate::journal::holding::HoldError;
 use crate::journal::let_go::LetGoError;
 use crate::journal::making_room::{Freed, Room};
+use crate::journal::reader::Reader;
 use crate::journal::set_aside::{Retried, SetAside, SetAsideError};
 use crate::journal::{Audited, Journal, JournalError, SendAgainOrder};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
 use crate::model::chip::Seq;
+use crate::model::clock::Zones;
 use crate::model::correction::Correction;
 use crate::model::source;
 use crate::model::text::{printable, tail};
@@ -46,6 +54,11 @@ use crate::status::{Board, HoldStatus, Problem, ProblemCode, Snapshot};
 /// How long an order about a session may wait for its uplink, which may wait for a key or an answer,
 /// and which sends what waits first.
 const BEGIN_TIME: Duration = Duration::from_secs(90);
+
+/// Most commands that follow the reads at the same time.
+const FOLLOWERS: usize = 4;
+/// A search runs with this nice value, so that everything else of the box comes first.
+const SEARCH_NICE: i32 = 10;
 
 /// Most characters of the text of a marker.
 pub(crate) const MARKER_MAX: usize = 64;
@@ -98,6 +111,12 @@ pub(crate) enum OpsError {
     /// The kernel gives no random bytes.
     #[error("the box has no random numbers yet ({0}): try again")]
     Random(std::io::Error),
+    /// The log cannot be searched.
+    #[error(transparent)]
+    Search(#[from] ExportError),
+    /// As many commands as are allowed follow the reads already.
+    #[error("{FOLLOWERS} commands follow the reads already: end one of them")]
+    Followed,
     /// The box was not put on hold, or not released.
     #[error(transparent)]
     Hold(#[from] HoldError),
@@ -125,6 +144,12 @@ pub(crate) enum OpsError {
     /// The reads that are held back could not be released.
     #[error(transparent)]
     LetGo(#[from] LetGoError),
+    /// The report could not be made.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A report is being made already.
+    #[error("a report is being made for somebody else: try again in a moment")]
+    Busy,
     /// The correction, or the order to send passings again, was not taken.
     #[error(transparent)]
     Correct(#[from] CorrectError),
@@ -170,6 +195,38 @@ pub(crate) struct Ops {
     invites: Invites,
     /// Where the page listens, if it lets somebody in.
     door: Result<SocketAddr, &'static str>,
+    /// `None`: nothing follows the log.
+    past: Option<Past>,
+    /// `None`: the daemon was started without one (tests).
+    finder: Option<Finder>,
+    /// One search at a time, so that its memory is bounded. The next one waits.
+    searching: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+}
+
+/// What the box knows of its past.
+#[derive(Clone)]
+pub(crate) struct Past {
+    /// The plots.
+    pub plots: PlotHistory,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The zones of the clocks of the decoders.
+    pub zones: Zones,
+    /// One report is made at a time, because each reads a part of the log.
+    pub reports: Arc<Semaphore>,
+}
+
+/// The reads of the box from an entry on, as they become durable.
+pub(crate) struct Following {
+    /// The entries.
+    pub reader: Reader,
+    /// Tells what an entry is.
+    pub finder: Finder,
+    /// The last entry that is durable now.
+    pub durable: u64,
+    /// One of the places of [`FOLLOWERS`].
+    _place: OwnedSemaphorePermit,
 }
 
 /// Why the page lets nobody in from another machine.
@@ -222,8 +279,29 @@ fn show_hold(journal: &Journal, board: &Board) {
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
     pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<TryAgain>) -> Self {
-        let (sessions, invites, door) = (SessionOrders::new(), Invites::default(), Err(NO_PAGE));
-        Self { board, repairs, sessions, decoders, try_again, journal: None, invites, door }
+        let (searching, followers) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(FOLLOWERS)));
+        let (sessions, journal, past, finder) = (SessionOrders::new(), None, None, None);
+        let (invites, door) = (Invites::default(), Err(NO_PAGE));
+        Self {
+            board,
+            repairs,
+            sessions,
+            decoders,
+            try_again,
+            journal,
+            past,
+            finder,
+            searching,
+            followers,
+            invites,
+            door,
+        }
+    }
+
+    /// The same handle, which can search the log.
+    #[must_use]
+    pub(crate) fn with_finder(self, finder: Finder) -> Self {
+        Self { finder: Some(finder), ..self }
     }
 
     /// The same handle, which can open and close the sessions of these devices.
@@ -266,6 +344,43 @@ impl Ops {
         self.journal.as_ref().map(Journal::dir)
     }
 
+    /// The same handle with the past of the box.
+    #[must_use]
+    pub(crate) fn with_past(self, past: Past) -> Self {
+        Self { past: Some(past), ..self }
+    }
+
+    /// The plots of the last ten minutes and of the last six hours, as they are known now. `None`: nothing
+    /// follows the log.
+    pub(crate) fn plots(&self) -> Option<Plots> {
+        self.past.as_ref().map(|past| past.plots.plots())
+    }
+
+    /// The report of a span of time. It reads the log in a thread of its own, with rests, and ends early if
+    /// nobody waits for it any more.
+    ///
+    /// # Errors
+    /// The log cannot be read, another report is being made, or the daemon is stopping.
+    pub(crate) async fn report(&self, from: Timestamp, to: Timestamp) -> Result<DayReport, OpsError> {
+        const REST: Duration = Duration::from_millis(2);
+        let past = self.past.as_ref().ok_or(OpsError::NoJournal)?;
+        let permit = Arc::clone(&past.reports).try_acquire_owned().map_err(|_| OpsError::Busy)?;
+        let (name, made, durable) = (self.board.snapshot().name, self.board.now(), self.durable().await);
+        let query = ReportQuery { name, from, to, made, durable, zones: past.zones.clone() };
+        let (data_dir, wanted) = (past.data_dir.clone(), Arc::new(()));
+        let waits = Arc::downgrade(&wanted);
+        let making = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            report::make(&data_dir, query, &mut |_| {
+                std::thread::sleep(REST);
+                waits.strong_count() > 0
+            })
+        });
+        let made = making.await.map_err(|_| OpsError::Stopping)?;
+        drop(wanted);
+        Ok(made?)
+    }
+
     /// The board of the box.
     pub(super) fn board(&self) -> &Board {
         &self.board
@@ -286,6 +401,43 @@ impl Ops {
             journal.settle_soon().await;
         }
         self.board.snapshot().journal.durable
+    }
+
+    /// Finds the reads of a chip or of a bib, with what became of each. Searches are carried out one
+    /// after the other, on a thread to which everything else of the box is preferred.
+    ///
+    /// # Errors
+    /// The journal is not open, or its log cannot be read.
+    pub(crate) async fn search(&self, query: SearchQuery) -> Result<SearchAnswer, OpsError> {
+        let (Some(finder), Some(journal)) = (self.finder.clone(), self.journal.clone()) else {
+            return Err(OpsError::NoJournal);
+        };
+        let place = Arc::clone(&self.searching).acquire_owned().await.map_err(|_| OpsError::Stopping)?;
+        journal.settle_soon().await;
+        let durable = journal.durable().0;
+        let (done, answer) = oneshot::channel();
+        let search = move || {
+            // Linux has a nice value for each thread, and this one ends with the search.
+            let _ = rustix::process::setpriority_process(None, SEARCH_NICE);
+            let _ = done.send(finder.search(&query, durable)); // whoever asked may be gone
+            drop(place);
+        };
+        let thread = std::thread::Builder::new().name("search".to_owned()).spawn(search);
+        thread.map_err(|error| OpsError::Failed(format!("the system gives no thread for a search: {error}")))?;
+        Ok(answer.await.map_err(|_| OpsError::Stopping)??)
+    }
+
+    /// The reads of the box after entry `after`, as they become durable.
+    ///
+    /// # Errors
+    /// The journal is not open, or as many commands as are allowed follow the reads.
+    pub(crate) fn follow(&self, after: u64) -> Result<Following, OpsError> {
+        let (Some(finder), Some(journal)) = (self.finder.clone(), self.journal.as_ref()) else {
+            return Err(OpsError::NoJournal);
+        };
+        let place = Arc::clone(&self.followers).try_acquire_owned().map_err(|_| OpsError::Followed)?;
+        let reader = journal.reader(Seq(after.saturating_add(1)));
+        Ok(Following { reader, finder, durable: journal.durable().0, _place: place })
     }
 
     /// Audits a session of a device and sends the missing passings again. `session` is the token of

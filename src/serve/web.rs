@@ -32,7 +32,9 @@ mod frame;
 mod live;
 mod metrics;
 mod page;
+mod past;
 mod peer;
+mod search;
 mod shell;
 mod view;
 
@@ -335,6 +337,7 @@ async fn connection(
 #[derive(Clone)]
 struct Web {
     board: Board,
+    ops: watch::Receiver<Ops>,
     access: watch::Receiver<Audience>,
     live: Live,
     streams: Arc<Semaphore>,
@@ -344,16 +347,19 @@ struct Web {
 fn router(serving: Serving, live: Live, stop: &CancellationToken) -> Router {
     let Serving { board, sources, access, invites, ops } = serving;
     let door = Door::new(&board.name(), access.clone(), invites);
-    let doing = Doing::new(door.clone(), ops, sources.reading, stop.clone());
-    let web = Web { board, access, live, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() };
+    let past = past::routes(ops.borrow().clone());
+    let doing = Doing::new(door.clone(), ops.clone(), sources.reading, stop.clone());
+    let web = Web { board, ops, access, live, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() };
     let guarded = Router::new()
         .route("/", get(page::show))
         .route("/plain", get(overview))
         .route("/events", get(live::watch_page))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
+        .route("/api/search", get(find))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
+        .merge(past)
         .with_state(web.clone())
         .merge(doing::router(doing))
         .fallback(nothing_here)
@@ -467,6 +473,14 @@ async fn reads(
     Json(web.board.recent_reads(limit.unwrap_or(USUAL_READS).min(RECENT_READS))).into_response()
 }
 
+async fn find(
+    State(web): State<Web>,
+    asked: Result<Query<search::Asked>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let ops = web.ops.borrow().clone();
+    search::answer(ops, asked).await
+}
+
 async fn metrics_page(State(web): State<Web>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&web.board.snapshot())).into_response()
 }
@@ -484,7 +498,8 @@ async fn readyz(State(web): State<Web>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    let what = "here are / /plain /login /find /decoders /sessions /set-aside /card /api/status /api/reads /api/events /metrics /healthz /readyz\n";
+    let what = "here are / /plain /report /login /find /hold /decoders /sessions /set-aside /card /api/status /api/reads /api/search \
+                /api/events /api/history /api/report /metrics /healthz /readyz\n";
     (StatusCode::NOT_FOUND, what).into_response()
 }
 

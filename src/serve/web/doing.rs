@@ -11,6 +11,7 @@
 
 mod action;
 mod download;
+mod find;
 mod hands;
 mod pages;
 
@@ -34,6 +35,7 @@ pub(crate) fn router(doing: Doing) -> Router {
         .route("/do/{what}", post(act))
         .route("/decoders", get(pages::decoders))
         .route("/sessions", get(pages::sessions))
+        .route("/find", get(find::find))
         .route("/hold", get(pages::hold))
         .route("/set-aside", get(pages::set_aside))
         .route("/card", get(pages::card))

@@ -6,7 +6,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 /// The pages behind the login, and what each is called.
-pub(crate) const LINKS: [(&str, &str); 4] = [
+pub(crate) const LINKS: [(&str, &str); 6] = [
+    ("/find", "Find a chip or bib"),
+    ("/hold", "Hold and markers"),
     ("/decoders", "Decoders"),
     ("/sessions", "Sessions"),
     ("/set-aside", "Set aside"),

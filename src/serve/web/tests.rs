@@ -10,8 +10,13 @@ use tokio::task::JoinHandle;
 
 use super::artist::tests::no_sources;
 use super::*;
+use crate::decoders::{Frame, Framed};
+use crate::history::PlotHistory;
+use crate::journal::{Journal, JournalConfig};
 use crate::link::DecoderHandle;
-use crate::serve::ops::{Decoders, Repairs};
+use crate::model::chip::ChipRead;
+use crate::model::clock::Zones;
+use crate::serve::ops::{Decoders, Past, Repairs};
 use crate::status::{ProblemCode, RecentRead, Snapshot};
 
 /// Longest wait for anything that should happen at once.
@@ -28,11 +33,16 @@ struct Served {
 }
 
 async fn serve_with(token: Option<&str>) -> Served {
+    serve_past(token, None).await
+}
+
+async fn serve_past(token: Option<&str>, past: Option<Past>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
     let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
     let (access, invites) = (watch::Sender::new(access), Invites::default());
-    let commands = watch::Sender::new(commands(&board));
+    let commands = commands(&board);
+    let commands = watch::Sender::new(if let Some(past) = past { commands.with_past(past) } else { commands });
     let serving = Serving {
         board: board.clone(),
         access: access.subscribe(),
@@ -73,6 +83,26 @@ fn read(seq: u64) -> RecentRead {
     let received = Timestamp::UNIX_EPOCH;
     let (decoder, chip, decoder_time) = ("mat".to_owned(), format!("CHIP{seq}"), "10:00:00.000".to_owned());
     RecentRead { seq, decoder, chip, decoder_time, received, antenna: None, rssi: None, hits: None }
+}
+
+#[tokio::test]
+async fn a_search_that_asks_for_nothing_says_what_to_ask_for_and_one_before_the_journal_is_open_says_that() {
+    let served = serve_with(None).await;
+    for (path, why) in [
+        ("/api/search", "q must be"),
+        ("/api/search?q=%20", "q must be"),
+        ("/api/search?q=7&limit=0", "limit must be"),
+        ("/api/search?q=7&limit=1001", "limit must be"),
+        ("/api/search?q=7&from=10:00", "from must be an instant"),
+        ("/api/search?q=7&to=x", "to must be an instant"),
+        ("/api/search?q=7&q=8", "the address must be"),
+    ] {
+        let (status, body) = served.get(path, "").await;
+        assert!(status == 400 && body.contains(why), "{path}: {status} {body}");
+    }
+    assert_eq!(served.get("/api/search?q=7", "").await, (503, "there is no journal\n".to_owned()));
+    let locked = serve_with(Some("secret")).await;
+    assert_eq!(locked.get("/api/search?q=7", "").await.0, 401);
 }
 
 #[tokio::test]
@@ -470,4 +500,62 @@ async fn no_bytes_make_the_page_stop() {
     }
     assert_eq!(served.get("/healthz", "").await.0, 200);
     assert!(!served.task.is_finished());
+}
+
+/// A box that kept a read of a chip with an unpleasant name.
+async fn past(dir: &std::path::Path, reports: usize) -> Past {
+    let board = Board::new("finish");
+    let (dead_time, keep_days, keep_bytes, segment_bytes) = (Duration::ZERO, 30, 1 << 30, 1 << 30);
+    let zones = Zones::default();
+    let config =
+        JournalConfig { dir: dir.into(), dead_time, zones: zones.clone(), keep_days, keep_bytes, segment_bytes };
+    let journal = Journal::open(config, board.clone()).unwrap();
+    let read = ChipRead::new("<script>alert(1)</script>", "2027-01-15T12:00:00".parse().unwrap());
+    let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
+    journal.append("mat", board.now(), frames).await.unwrap();
+    journal.close().await;
+    let plots = PlotHistory::new(["mat".to_owned()], true, board);
+    Past { plots, data_dir: dir.into(), zones, reports: Arc::new(Semaphore::new(reports)) }
+}
+
+#[tokio::test]
+async fn the_report_is_a_page_with_the_rules_of_every_page_and_a_chip_is_text_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve_past(None, Some(past(dir.path(), 1).await)).await;
+    served.board.journal(|journal| journal.durable = 9); // as the journal of a daemon shows it
+    let page = served.raw(b"GET /report HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("text/html; charset=utf-8"), "{page}");
+    assert!(page.contains("content-security-policy: default-src") && !page.contains("<script"), "{page}");
+    assert!(page.contains("&#60;script&#62;alert(1)"), "{page}");
+    let (code, style) = served.get("/assets/report.css", "").await;
+    assert!(code == 200 && style.contains("@media print"));
+    let (code, json) = served.get("/api/report?day=today", "").await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["decoders"][0]["reads"]), (200, &1.into()));
+    let (_, json) = served.get("/api/report?day=2001-01-01", "").await;
+    assert!(json.contains("no entry of this time"), "{json}");
+    assert_eq!(served.get("/report?day=yesterday", "").await.0, 400);
+    // While a report is made for somebody else.
+    let busy = serve_past(None, Some(past(dir.path(), 0).await)).await;
+    let (code, why) = busy.get("/report", "").await;
+    assert!(code == 503 && why.contains("try again"), "{code} {why}");
+    let closed = serve_past(Some("secret"), Some(past(dir.path(), 1).await)).await;
+    assert_eq!((closed.get("/report", "").await.0, closed.get("/api/history?span=6h", "").await.0), (401, 401));
+}
+
+#[tokio::test]
+async fn the_data_of_the_plots_are_json_and_what_is_not_known_is_null() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve_past(None, Some(past(dir.path(), 1).await)).await;
+    for (span, step, cells) in [("10m", 10, 60), ("6h", 300, 72)] {
+        let (code, json) = served.get(&format!("/api/history?span={span}"), "").await;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((code, &json["step_s"], json["cells"].as_array().unwrap().len()), (200, &step.into(), cells));
+        assert_eq!(json["cells"][0]["reads"], serde_json::Value::Null);
+        let names: Vec<_> = json["strips"].as_array().unwrap().iter().map(|strip| strip["name"].clone()).collect();
+        assert_eq!(names, ["mat", "this box", "internet"]);
+    }
+    assert_eq!(served.get("/api/history", "").await.0, 400);
+    assert_eq!(served.get("/api/history?span=1h", "").await.0, 400);
+    assert_eq!(serve_with(None).await.get("/api/history?span=6h", "").await.0, 503);
 }

@@ -98,7 +98,7 @@ async fn a_login_lets_a_browser_see_and_its_end_shuts_it_out() {
     assert!(form.code == 200 && form.body.contains("value=\"/decoders\""), "{}", form.body);
 
     let inside = served.log_in().await;
-    for path in ["/", "/api/status", "/metrics", "/hold", "/decoders", "/sessions", "/set-aside", "/card"] {
+    for path in ["/", "/api/status", "/metrics", "/find", "/hold", "/decoders", "/sessions", "/set-aside", "/card"] {
         assert_eq!(served.page(&inside, path).await.code, 200, "{path}");
     }
     let headers = format!("cookie: {}\r\n{}", inside.cookie, served.origin());
@@ -268,7 +268,7 @@ async fn a_name_that_is_pointed_at_this_box_later_changes_nothing_and_logs_nobod
 async fn no_page_is_shown_in_a_frame_runs_script_of_others_or_tells_others_where_it_is() {
     let served = locked_box().await;
     let inside = served.log_in().await;
-    for path in ["/login", "/hold", "/decoders", "/sessions", "/set-aside", "/card", "/in/x"] {
+    for path in ["/login", "/find?q=%3Cscript%3E", "/hold", "/decoders", "/sessions", "/set-aside", "/card", "/in/x"] {
         let answer = served.page(&inside, path).await;
         let policy = answer.header("content-security-policy").unwrap();
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
