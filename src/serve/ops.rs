@@ -28,7 +28,7 @@ use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
 use crate::model::correction::Correction;
-use crate::status::{Board, Snapshot};
+use crate::status::{Board, RECENT_READS, RecentRead, Snapshot};
 
 /// How long an order about a session may wait for its uplink, which may wait for a key or an answer.
 const BEGIN_TIME: Duration = Duration::from_secs(60);
@@ -159,6 +159,11 @@ impl Ops {
             show_counts(journal, &self.board);
         }
         self.board.snapshot()
+    }
+
+    /// The newest reads that are kept, the newest first.
+    pub(crate) fn reads(&self, limit: usize) -> Vec<RecentRead> {
+        self.board.recent_reads(limit.min(RECENT_READS))
     }
 
     /// The last sequence number that would survive a power cut. Whoever asks reads the log next, so

@@ -237,8 +237,8 @@ fn kept(status: &Snapshot) -> (Mark, String) {
         return (Mark::Warn, "safe so far, see below".to_owned());
     }
     let says = match status.journal.reads {
-        Some(reads) if reads.kept == 1 => "1 read is safe on the card".to_owned(),
-        Some(reads) => format!("{} reads are safe on the card", count(reads.kept)),
+        Some(reads) if reads.kept == 1 => "1 read safe on the card".to_owned(),
+        Some(reads) => format!("{} reads safe on the card", count(reads.kept)),
         None => "every read is safe on the card".to_owned(),
     };
     (Mark::Yes, says)

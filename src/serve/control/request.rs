@@ -30,6 +30,12 @@ pub(super) const SESSION_TIME: Duration = Duration::from_secs(240);
 pub enum ControlRequest {
     /// Answers with the [`crate::status::Snapshot`].
     Status,
+    /// `{"reads": [READ, …]}`: the newest reads, the newest first, each a
+    /// [`crate::status::RecentRead`].
+    Reads {
+        /// How many at most.
+        limit: usize,
+    },
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
     /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends again
@@ -119,6 +125,7 @@ impl ControlRequest {
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Status
+            | Self::Reads { .. }
             | Self::Durable
             | Self::Audited { .. }
             | Self::Rewind { .. }

@@ -1,0 +1,135 @@
+//! `completions` and `man`: what shells and `man` need, made from the definitions of the commands, so
+//! that they cannot say anything else. The package ships what they write.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use crate::commands::args::print;
+use crate::config::failure::Failure;
+
+/// The name of the program, as it is typed.
+const NAME: &str = "passbridge";
+
+/// `completions`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// `man`
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The directory, which is made if it is not there. Pages that are there are replaced.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Writes the completions of `program` to standard output.
+///
+/// # Errors
+/// I/O (74): standard output does not take them.
+pub(crate) fn completions(args: &CompletionsArgs, mut program: Command) -> Result<(), Failure> {
+    let mut out = Vec::new();
+    clap_complete::generate(args.shell, &mut program, NAME, &mut out);
+    print(&String::from_utf8_lossy(&out))
+}
+
+/// Writes a page for `program` and one for each of its commands, such as `passbridge-session-open.1`.
+///
+/// # Errors
+/// I/O (74): the directory or a page cannot be written.
+pub(crate) fn man(args: &ManArgs, program: Command) -> Result<(), Failure> {
+    let cannot = |path: &Path, error: &std::io::Error| {
+        Failure::io(format!(
+            "{} cannot be written: {error}; is there room, and may this user write there?",
+            path.display()
+        ))
+    };
+    std::fs::create_dir_all(&args.dir).map_err(|error| cannot(&args.dir, &error))?;
+    for (name, page) in pages(program) {
+        let path = args.dir.join(name);
+        std::fs::write(&path, page).map_err(|error| cannot(&path, &error))?;
+    }
+    Ok(())
+}
+
+/// The pages with the names of their files.
+fn pages(program: Command) -> Vec<(String, Vec<u8>)> {
+    let mut program = program.disable_help_subcommand(true);
+    program.build();
+    let mut out = Vec::new();
+    page(&program, &mut out);
+    out
+}
+
+fn page(command: &Command, out: &mut Vec<(String, Vec<u8>)>) {
+    let man = Man::new(command.clone()).manual("passbridge").source(format!("{NAME} {}", env!("CARGO_PKG_VERSION")));
+    let mut page = Vec::new();
+    // Writing to a Vec cannot fail.
+    let _ = man.render(&mut page);
+    out.push((man.get_filename(), page));
+    command.get_subcommands().filter(|command| !command.is_hide_set()).for_each(|command| self::page(command, out));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command as Program, Stdio};
+
+    use super::*;
+    use crate::cli;
+
+    #[test]
+    fn every_command_has_a_page_with_its_name_and_its_flags() {
+        let pages = pages(cli::program());
+        let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
+        for expected in ["passbridge.1", "passbridge-status.1", "passbridge-session-open.1", "passbridge-man.1"] {
+            assert!(names.contains(&expected), "{names:?}");
+        }
+        for (name, page) in &pages {
+            let page = String::from_utf8(page.clone()).unwrap();
+            for part in [".TH", ".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION"] {
+                assert!(page.contains(part), "{name} has no {part}");
+            }
+        }
+        let status = pages.iter().find(|(name, _)| name == "passbridge-status.1").unwrap();
+        let status = String::from_utf8(status.1.clone()).unwrap();
+        assert!(status.contains("watch") && status.contains("state") && status.contains("json"), "{status}");
+    }
+
+    /// Runs only where mandoc is installed. The test above is what runs everywhere.
+    #[test]
+    fn mandoc_finds_no_error_in_a_page() {
+        let lint = |page: &[u8]| {
+            let mut lint = Program::new("mandoc");
+            lint.args(["-T", "lint", "-W", "error"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut lint = lint.spawn().ok()?;
+            lint.stdin.take()?.write_all(page).ok()?;
+            let done = lint.wait_with_output().ok()?;
+            Some((done.status.success(), String::from_utf8_lossy(&done.stdout).into_owned()))
+        };
+        let Some(bad) = lint(b"no page at all \\fQ\n.XX\n.SH") else { return };
+        assert!(!bad.0 || !bad.1.is_empty(), "mandoc takes everything");
+        for (name, page) in pages(cli::program()) {
+            let (passed, said) = lint(&page).unwrap();
+            assert!(passed, "{name}: {said}");
+        }
+    }
+
+    #[test]
+    fn every_shell_gets_a_text_that_knows_the_commands() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut cli::program(), NAME, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            for word in ["status", "watch", "held-back", "import-boot"] {
+                assert!(text.contains(word), "{shell} does not know {word}");
+            }
+        }
+    }
+}
