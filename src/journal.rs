@@ -318,6 +318,71 @@ mod tests {
         journal.close().await;
     }
 
+    /// The passings of the batch that is written with the next read, or `None` if the read is kept
+    /// without one.
+    async fn numbered_with_the_next_read(journal: &Journal) -> Option<usize> {
+        let form = |pending: Pending| {
+            let item = |(read, num): (&PendingRead, u64)| UploadItem {
+                seq: read.seq,
+                num,
+                time_ms: 0,
+                bib: "7".into(),
+                chip: (&*read.chip).into(),
+                corrected_ms: 0,
+            };
+            let items = pending.reads.iter().zip(1..).map(item).collect();
+            let through = pending.through;
+            Some(Batch { through, decoders: vec!["a".into()], ..Batch::resend("D", "S", items) })
+        };
+        let (device, decoders) = ("D".into(), vec!["a".into()]);
+        let offered = journal.offer(Offer { device, decoders, limit: 10, form: Box::new(form) });
+        keep_chip(journal, "a", "NEXT").await;
+        offered.withdraw().await.map(|batch| batch.items.len())
+    }
+
+    async fn joined(dir: &Path) -> Journal {
+        let journal = Journal::open(config(dir), Board::new("test")).unwrap();
+        journal.serving().await;
+        let (device, token, alias) = ("D".into(), "S".into(), None);
+        journal.record(UploadEvent::Joined { device, token, alias, next: 1 }).await.unwrap();
+        journal
+    }
+
+    #[tokio::test]
+    async fn a_read_that_waited_is_numbered_with_the_next_read_but_not_if_an_earlier_process_left_it_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = joined(dir.path()).await;
+        keep_chip(&journal, "a", "WAITED").await;
+        assert_eq!(numbered_with_the_next_read(&journal).await, Some(2));
+        journal.close().await;
+        drop(journal);
+        let dir = tempfile::tempdir().unwrap();
+        let journal = joined(dir.path()).await;
+        keep_chip(&journal, "a", "WAITED").await;
+        // The next process finds the directory as a power cut leaves it: the read is in the log alone.
+        let cut = tempfile::tempdir().unwrap();
+        let copied = std::process::Command::new("cp").arg("-a").arg(dir.path()).arg(cut.path().join("data")).status();
+        assert!(copied.unwrap().success());
+        journal.close().await;
+        drop(journal);
+        // The cloud may have it under a number that this process does not know: it is asked first.
+        let journal = Journal::open(config(&cut.path().join("data")), Board::new("test")).unwrap();
+        journal.serving().await;
+        assert_eq!(numbered_with_the_next_read(&journal).await, None);
+        journal.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_read_from_a_decoders_memory_is_not_numbered_with_the_next_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = joined(dir.path()).await;
+        let stored = ChipRead { replay: true, ..ChipRead::new("STORED", "2026-03-06T20:27:47.350".parse().unwrap()) };
+        let frames = vec![Framed { frame: Frame::Read(stored), raw: Box::default() }];
+        journal.append("a", Timestamp::UNIX_EPOCH, frames).await.unwrap();
+        assert_eq!(numbered_with_the_next_read(&journal).await, None, "the cloud is asked about it first");
+        journal.close().await;
+    }
+
     #[tokio::test]
     async fn a_batch_in_flight_of_a_device_that_is_used_no_more_is_told() {
         let dir = tempfile::tempdir().unwrap();
