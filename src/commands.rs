@@ -13,6 +13,7 @@ pub(crate) mod device;
 pub(crate) mod export;
 pub(crate) mod files;
 pub(crate) mod generate;
+pub(crate) mod hold;
 pub(crate) mod import_boot;
 pub(crate) mod machine;
 pub(crate) mod passings;

@@ -26,6 +26,7 @@ pub(crate) mod harden;
 mod home;
 pub(crate) mod logging;
 mod notes;
+mod notify;
 mod secrets;
 pub(crate) mod service;
 mod signals;
@@ -284,7 +285,27 @@ impl Daemon {
         self.spawn_with_journal("chores", move |journal| chores(journal, board, stop, notes, known, watch));
         self.spawn("watch over the log", watch_log(self.board.clone(), self.stop.clone()));
         self.spawn("look at the machine", telemetry::watch("/".into(), self.board.clone(), self.stop.clone()));
-        self.spawn("state", watch_state(self.board.clone(), self.stop.clone()));
+        self.start_telling(config);
+    }
+
+    /// Starts what tells people about the state of the box.
+    fn start_telling(&mut self, config: &Config) {
+        let (board, stop) = (self.board.clone(), self.stop.clone());
+        let told = notify::Told::default();
+        if let Some(program) = config.notify.on_state.clone() {
+            let telling = notify::run_program(program, board.clone(), told.subscribe(), stop.clone());
+            self.spawn("program that tells the state", telling);
+        }
+        if let Some(webhook) = config.notify.webhook.clone() {
+            self.spawn("webhook", notify::post(webhook, board.clone(), told.subscribe(), stop.clone()));
+        }
+        if let Some(led) = config.notify.led.clone() {
+            self.spawn("LED", notify::show("/".into(), led, board.clone(), told.subscribe(), stop.clone()));
+        }
+        if !config.expect.is_empty() {
+            self.spawn("watch over the mats", notify::watch_mats(config.expect.clone(), board.clone(), stop.clone()));
+        }
+        self.spawn("state", notify::watch_state(board, told, stop));
     }
 
     /// Starts an uplink and its audits for each device. Returns the senders for the repairs of
@@ -555,22 +576,6 @@ async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure>
                 before = false;
                 board.clear(ProblemCode::LogOutput, "");
             }
-        }
-    }
-    Ok(())
-}
-
-/// Once a second: looks at the state of the box, so that the state is up to date although nobody
-/// asks for it. It reports each change to systemd and the log.
-async fn watch_state(board: Board, stop: CancellationToken) -> Result<(), Failure> {
-    let mut ticks = interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = None;
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let (state, sentence) = board.look();
-        service::status(&format!("{}. {sentence}", state.shown()));
-        if told.replace(state) != Some(state) {
-            tracing::info!(state = state.word(), "{sentence}"); // each problem behind it is logged separately
         }
     }
     Ok(())

@@ -28,8 +28,8 @@ pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::ProblemCode;
 pub use self::severity::Severity;
 pub use self::snapshot::{
-    AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, MachineStatus,
-    Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
+    AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, HoldStatus, JournalStatus, LastRead, LinkState,
+    MachineStatus, Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
 };
 pub use self::state::BoxState;
 use crate::model::chip::Seq;
@@ -66,6 +66,7 @@ struct Inner {
     decoders: Vec<DecoderStatus>,
     journal: JournalStatus,
     uploads: Vec<UploadStatus>,
+    hold: Option<HoldStatus>,
     recent: VecDeque<RecentRead>,
     latency: Latency,
     machine: Option<MachineStatus>,
@@ -112,6 +113,7 @@ impl Board {
             decoders: Vec::new(),
             journal: JournalStatus::default(),
             uploads: Vec::new(),
+            hold: None,
             recent: VecDeque::new(),
             latency: Latency::new(),
             machine: None,
@@ -128,6 +130,11 @@ impl Board {
     /// The box's wall clock.
     pub fn now(&self) -> Timestamp {
         self.wall.now()
+    }
+
+    /// The clock of the box, for parts that need one of their own.
+    pub(crate) fn wall(&self) -> &Wall {
+        &self.wall
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -315,6 +322,13 @@ impl Board {
         }
     }
 
+    /// Shows the hold, or that there is none.
+    pub fn show_hold(&self, hold: Option<HoldStatus>) {
+        if self.lock().hold != hold {
+            self.update(|inner| inner.hold = hold);
+        }
+    }
+
     /// Changes the entry of the journal.
     pub fn journal(&self, change: impl FnOnce(&mut JournalStatus)) {
         self.update(|inner| change(&mut inner.journal));
@@ -401,6 +415,7 @@ impl Board {
             decoders: inner.decoders.clone(),
             journal: inner.journal.clone(),
             uploads: inner.uploads.clone(),
+            hold: inner.hold.clone(),
             latency: inner.latency.figures(now),
             machine: inner.machine.clone(),
         };

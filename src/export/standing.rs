@@ -28,6 +28,8 @@ pub(crate) enum UploadMark {
     Suppressed,
     /// It may belong to another race, so it waits until somebody releases it.
     HeldBack,
+    /// It was kept while the box is on hold, and waits for its release.
+    Held,
 }
 
 #[derive(Clone, Copy)]
@@ -45,6 +47,9 @@ pub(super) struct Standing {
 impl Standing {
     const SUPPRESSED: Self = Self { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0, corrected_ms: 0 };
 }
+
+/// The reason of a read that was kept while the box was on hold, and dropped at its end.
+pub(super) const DROPPED_AT_RELEASE: &str = "dropped by choice: read while the box was on hold";
 
 /// The upload states of all reads of a stretch.
 pub(super) struct Standings {

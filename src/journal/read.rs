@@ -8,6 +8,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::Journal;
+use super::hold::Skipped;
 use super::state::{DeviceFold, ReadVerdict, Waiting};
 use super::upload::{DeviceState, Pending, SessionAudit, UploadItem};
 use super::waiting::Since;
@@ -61,30 +62,48 @@ impl Journal {
     }
 
     /// The next passings of a device: at most `limit` passings of the given decoders. Empty while
-    /// the queue does not serve. The receive times are corrected by the steps of the box's clock
+    /// the queue does not serve, and while the box is on hold. The receive times are corrected by the steps of the box's clock
     /// that were recorded since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
-        let (mut after, cursors, since, mut span) = {
+        loop {
+            let turns = self.shared.lock().state.turns;
+            let span = self.span(device, decoders, limit);
+            // A hold that began or ended meanwhile decides about what was read.
+            if self.shared.lock().state.turns == turns {
+                return span;
+            }
+        }
+    }
+
+    fn span(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
+        let (mut after, skips, since, mut span) = {
             let core = self.shared.lock();
             if !core.serving {
                 return Pending::default();
+            }
+            if core.state.hold.is_some() {
+                return Pending { through: Seq(core.state.followed), ..Pending::default() };
             }
             // The first read of a decoder that is still unknown may arrive while this function
             // runs. Its sequence number is above `followed`.
             let followed = core.state.followed;
             let cursor = |decoder: &str| core.state.decoders.get(decoder).map_or(followed, |fold| fold.cursor);
             let cursors: Vec<u64> = decoders.iter().map(|decoder| cursor(decoder)).collect();
+            let skipped = |decoder: &str| core.state.decoders.get(decoder).map(|fold| fold.skipped.clone());
+            let skipped = decoders.iter().map(|decoder| skipped(decoder).unwrap_or_default());
             let seen = core.nothing_before.get(device).copied().unwrap_or(0);
             let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
+            let skips: Vec<(u64, Skipped)> = cursors.into_iter().zip(skipped).collect();
             let returned = core.state.devices.get(device).map(DeviceFold::waiting_again);
             let returned = returned.into_iter().flatten().take(limit).cloned().collect();
             let span = Pending { returned, ..Pending::default() };
-            (from.max(seen), cursors, Since::now(&core, self.first), span)
+            (from.max(seen), skips, Since::now(&core, self.first), span)
         };
         span.through = Seq(after);
         let mine = |waiting: &Waiting| {
             let at = decoders.iter().position(|decoder| **decoder == *waiting.read.decoder)?;
-            (waiting.read.seq.0 > cursors[at]).then_some(())
+            let ((cursor, skipped), seq) = (&skips[at], waiting.read.seq.0);
+            (seq > *cursor && !skipped.has(seq)).then_some(())
         };
         loop {
             let (reads, through) = self.reads_after(after);

@@ -249,7 +249,9 @@ fn cloud(status: &Snapshot) -> (Mark, String) {
         Cause::NotUploading(says) => Some(says),
         _ => None,
     });
-    if status.state == BoxState::Hold {
+    // Also while a worse state than the hold is shown.
+    let held = status.hold.is_some() || status.state == BoxState::Hold || shown(status, &[ProblemCode::OnHold]);
+    if held {
         return (Mark::Held, "nothing goes up until you release it".to_owned());
     }
     if let Some(says) = refused {
@@ -345,7 +347,8 @@ mod tests {
             let expected = match code.cause() {
                 // The first ten seconds of a start are no fault.
                 Cause::NotReading(_) if code == ProblemCode::Starting => vec![],
-                Cause::Row => vec![],
+                // What a person has stopped is held, and not wrong.
+                Cause::Row | Cause::Hold => vec![],
                 Cause::NotReading(_) => vec![LampName::Mats],
                 Cause::TimeWrong(_) => vec![LampName::Time],
                 Cause::CannotKeep(_) => vec![LampName::Kept],
@@ -401,6 +404,7 @@ mod tests {
         let mut status = good();
         status.state = BoxState::Hold;
         assert_eq!(signs(&status), "✓✓✓‖");
+        assert_eq!(signs(&with(ProblemCode::OnHold, "")), "✓✓✓‖");
         let mut status = good();
         status.decoders[0].dropped = 4;
         assert_eq!(says(&status, 2), (Mark::Warn, "4 lost earlier".to_owned()));

@@ -54,7 +54,8 @@ fn problems(status: &Snapshot, page: &mut WebPage) {
         let labels = [("code", code.word()), ("severity", code.severity().word()), ("state", state)];
         page.sample(&labels, shown);
     }
-    let held = u8::from(status.state == BoxState::Hold);
+    // Also while a worse state than the hold is shown.
+    let held = u8::from(status.hold.is_some() || status.state == BoxState::Hold);
     page.single("passbridge_hold", "gauge", "1 while a person holds the upload back, otherwise 0.", held);
 }
 
@@ -148,6 +149,8 @@ fn journal(status: &Snapshot, page: &mut WebPage) {
         ("held_back", reads.held_back),
         ("duplicates", reads.duplicates),
         ("dead_time", reads.dead_time),
+        ("held", reads.held),
+        ("dropped_by_choice", reads.dropped_by_choice),
         ("expired", reads.expired),
     ] {
         if journal.reads.is_some() {
@@ -294,6 +297,10 @@ fn machine(status: &Snapshot, page: &mut WebPage) {
             "1 while a supply gives power, otherwise 0.",
             u8::from(online),
         );
+    }
+    if let Some(low) = machine.under_voltage {
+        let help = "1 while the power supply gives too little voltage, otherwise 0.";
+        page.single("passbridge_machine_under_voltage", "gauge", help, u8::from(low));
     }
     page.family("passbridge_machine_battery_ratio", "gauge", "The charge of a battery, from 0 to 1.");
     for battery in &machine.batteries {
