@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command};
-use clap_complete::Shell;
+use clap::{Args, Command, ValueEnum};
+use clap_complete::shells::{Bash, Fish, Zsh};
 use clap_mangen::Man;
 
 use crate::commands::args::print;
@@ -12,6 +12,26 @@ use crate::config::failure::Failure;
 
 /// The name of the program, as it is typed.
 const NAME: &str = "passbridge";
+
+/// A shell of a box. Those of other systems would only make the program larger.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Shell {
+    Bash,
+    Fish,
+    Zsh,
+}
+
+impl Shell {
+    fn completions(self, mut program: Command) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Bash => clap_complete::generate(Bash, &mut program, NAME, &mut out),
+            Self::Fish => clap_complete::generate(Fish, &mut program, NAME, &mut out),
+            Self::Zsh => clap_complete::generate(Zsh, &mut program, NAME, &mut out),
+        }
+        out
+    }
+}
 
 /// `completions`
 #[derive(Debug, Args)]
@@ -33,10 +53,8 @@ pub(crate) struct ManArgs {
 ///
 /// # Errors
 /// I/O (74): standard output does not take them.
-pub(crate) fn completions(args: &CompletionsArgs, mut program: Command) -> Result<(), Failure> {
-    let mut out = Vec::new();
-    clap_complete::generate(args.shell, &mut program, NAME, &mut out);
-    print(&String::from_utf8_lossy(&out))
+pub(crate) fn completions(args: &CompletionsArgs, program: Command) -> Result<(), Failure> {
+    print(&String::from_utf8_lossy(&args.shell.completions(program)))
 }
 
 /// Writes a page for `program` and one for each of its commands, such as `passbridge-session-open.1`.
@@ -123,12 +141,10 @@ mod tests {
 
     #[test]
     fn every_shell_gets_a_text_that_knows_the_commands() {
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
-            let mut out = Vec::new();
-            clap_complete::generate(shell, &mut cli::program(), NAME, &mut out);
-            let text = String::from_utf8(out).unwrap();
+        for shell in Shell::value_variants() {
+            let text = String::from_utf8(shell.completions(cli::program())).unwrap();
             for word in ["status", "watch", "held-back", "import-boot"] {
-                assert!(text.contains(word), "{shell} does not know {word}");
+                assert!(text.contains(word), "{shell:?} does not know {word}");
             }
         }
     }
