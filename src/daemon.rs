@@ -56,7 +56,7 @@ use crate::cloud::passing::{BibFile, Bibs, Mapper, UnknownChips};
 use crate::cloud::rufus;
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::config::failure::Failure;
-use crate::config::{CloudConfig, Config, LoadOptions, Loaded, StatusConfig};
+use crate::config::{CloudConfig, Config, LoadOptions, Loaded};
 use crate::export;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
@@ -149,10 +149,11 @@ impl Daemon {
         daemon.start_chores(&config);
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
+        let bibs = daemon.start_bibs(&config).await;
         if let Some(page) = page {
-            daemon.start_page(page, &config.status);
+            daemon.start_page(page, &config, bibs.clone());
         }
-        let repairs = daemon.start_cloud(&config, wall).await;
+        let repairs = daemon.start_cloud(&config, &bibs, wall).await;
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
@@ -202,14 +203,22 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(&mut self, page: web::WebPage, status: &StatusConfig) {
+    fn start_page(&mut self, page: web::WebPage, config: &Config, bibs: watch::Receiver<Arc<Bibs>>) {
+        let status = &config.status;
+        let sources = web::Sources {
+            journal: self.home.watched(),
+            reading: export::Reading::new(config),
+            bibs,
+            zeros: config.passing.zeros,
+            plots: Arc::new(|| None),
+        };
         let access = match (&status.token, &status.token_file) {
             (Some(token), _) => web::Audience::Token(Arc::new(token.clone())),
             (None, Some(_)) => web::Audience::Locked,
             (None, None) => web::Audience::Open,
         };
         let access = watch::Sender::new(access);
-        let serve = web::serve(page, self.board.clone(), access.subscribe(), self.stop.clone());
+        let serve = web::serve(page, self.board.clone(), sources, access.subscribe(), self.stop.clone());
         self.spawn("status page", async move {
             serve.await;
             Ok(())
@@ -244,7 +253,7 @@ impl Daemon {
     }
 
     /// Starts everything that uploads. Returns the senders for the repairs of each device.
-    async fn start_cloud(&mut self, config: &Config, wall: Wall) -> Repairs {
+    async fn start_cloud(&mut self, config: &Config, bibs: &watch::Receiver<Arc<Bibs>>, wall: Wall) -> Repairs {
         let Some(cloud) = &config.cloud else { return Repairs::new() };
         let client = match client(cloud, config, wall) {
             Ok(client) => client,
@@ -266,7 +275,19 @@ impl Daemon {
             let client = client.clone();
             self.follow_secret(file, move |key| client.set_key(key).map_err(|error| error.to_string()));
         }
-        self.start_uplinks(config, &client).await
+        self.start_uplinks(config, bibs, &client)
+    }
+
+    /// Opens the bib file, and follows it.
+    async fn start_bibs(&mut self, config: &Config) -> watch::Receiver<Arc<Bibs>> {
+        let Some(path) = &config.passing.bibs else { return Bibs::none() };
+        let (file, bibs) = BibFile::open(path, &self.board).await;
+        let follow = file.follow(self.reread.subscribe(), self.stop.clone());
+        self.spawn("bib file", async move {
+            follow.await;
+            Ok(())
+        });
+        bibs
     }
 
     fn start_chores(&mut self, config: &Config) {
@@ -310,21 +331,9 @@ impl Daemon {
 
     /// Starts an uplink and its audits for each device. Returns the senders for the repairs of
     /// each.
-    async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) -> Repairs {
+    fn start_uplinks(&mut self, config: &Config, bibs: &watch::Receiver<Arc<Bibs>>, client: &rufus::Client) -> Repairs {
         let mut repairs = Repairs::new();
         let Some(cloud) = &config.cloud else { return repairs };
-        let bibs = match &config.passing.bibs {
-            None => Bibs::none(),
-            Some(path) => {
-                let (file, bibs) = BibFile::open(path, &self.board).await;
-                let follow = file.follow(self.reread.subscribe(), self.stop.clone());
-                self.spawn("bib file", async move {
-                    follow.await;
-                    Ok(())
-                });
-                bibs
-            }
-        };
         let unknown = config
             .passing
             .bibs

@@ -21,6 +21,7 @@
 
 pub(crate) mod corrected;
 mod index;
+mod newest;
 mod reading;
 mod spreadsheet;
 mod standing;
@@ -47,6 +48,7 @@ use crate::model::escape::escape;
 use crate::model::source;
 pub(crate) use index::refresh;
 use index::{Block, Index};
+pub(crate) use newest::{NewestRead, NewestReads, ReadFate};
 pub use reading::Reading;
 use reading::instant_in;
 pub(crate) use standing::UploadMark;

@@ -8,6 +8,7 @@ pub(crate) mod glance;
 mod judge;
 mod lamps;
 mod latency;
+pub(crate) mod plot;
 mod problem;
 mod severity;
 mod snapshot;
@@ -25,7 +26,7 @@ use self::judge::{Judge, StateVerdict};
 pub use self::lamps::{Lamp, LampName, Mark, lamps};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
-pub use self::problem::ProblemCode;
+pub use self::problem::{Cause, ProblemCode};
 pub use self::severity::Severity;
 pub use self::snapshot::{
     AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, HoldStatus, JournalStatus, LastRead, LinkState,
@@ -125,6 +126,11 @@ impl Board {
             problems_changed: Arc::default(),
             wall,
         }
+    }
+
+    /// The name of the box.
+    pub(crate) fn name(&self) -> String {
+        self.lock().name.clone()
     }
 
     /// The box's wall clock.

@@ -86,6 +86,18 @@ impl Standings {
         }
     }
 
+    /// Leaves the reads before `seq` out of the stretch from now on.
+    pub(super) fn forget_before(&mut self, seq: u64) {
+        self.stretch = seq..=*self.stretch.end();
+        self.by_seq.retain(|of, _| *of >= seq);
+        self.let_go.retain(|_, of| *of >= seq);
+        self.were_held.retain(|of| *of >= seq);
+        self.replaced.retain(|of, _| *of >= seq);
+        if let Some(passings) = &mut self.passings {
+            passings.retain(|of, _| *of >= seq);
+        }
+    }
+
     /// The same, with the passing of each read.
     #[must_use]
     pub(super) fn with_passings(self) -> Self {

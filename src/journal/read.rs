@@ -8,9 +8,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::Journal;
+use super::entry::Body;
 use super::hold::Skipped;
 use super::state::{DeviceFold, ReadVerdict, Waiting};
-use super::upload::{DeviceState, Pending, SessionAudit, UploadItem};
+use super::upload::{DeviceState, Pending, SessionAudit, UploadEvent, UploadItem};
 use super::waiting::Since;
 use crate::model::chip::{Seq, StoredRanges};
 use crate::model::source;
@@ -231,6 +232,29 @@ impl Journal {
         };
         board.show_sent(reads, &devices);
         true
+    }
+
+    /// Passings in flight that the cloud has accepted, although the line that says so is not durable
+    /// yet: device, first and last number.
+    pub(crate) fn accepted_soon(&self) -> Vec<(Box<str>, u64, u64)> {
+        let core = self.shared.lock();
+        let accepted = core.riders.iter().filter_map(|(_, _, body, _)| match body {
+            Body::Upload(UploadEvent::Accepted { device, first, last, .. }) => Some((device.clone(), *first, *last)),
+            _ => None,
+        });
+        accepted.collect()
+    }
+
+    /// Reads from `from` on that are no passings, because they repeat a read or are within the dead
+    /// time. Only those that no checkpoint covers; a batch tells the others.
+    pub(crate) fn no_passings(&self, from: Seq) -> Vec<Seq> {
+        let core = self.shared.lock();
+        if !core.serving {
+            return Vec::new();
+        }
+        let at = core.state.tail.partition_point(|waiting| waiting.read.seq < from);
+        let is_none = |waiting: &&Waiting| matches!(waiting.verdict, ReadVerdict::Dead | ReadVerdict::Duplicate);
+        core.state.tail.range(at..).filter(is_none).map(|waiting| waiting.read.seq).collect()
     }
 
     /// How many passings of each device have a number in its last session, with that session: those
