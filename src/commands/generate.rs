@@ -90,7 +90,10 @@ fn page(command: &Command, out: &mut Vec<(String, Vec<u8>)>) {
     let mut page = Vec::new();
     // Writing to a Vec cannot fail.
     let _ = man.render(&mut page);
-    out.push((man.get_filename(), page));
+    // The pages have no date. clap_mangen writes nothing for it, so that the version would be taken for it.
+    let title = format!(".TH {} 1 ", man.get_filename().trim_end_matches(".1"));
+    let page = String::from_utf8_lossy(&page).replacen(&format!("{title} "), &format!("{title}\"\" "), 1);
+    out.push((man.get_filename(), page.into_bytes()));
     command.get_subcommands().filter(|command| !command.is_hide_set()).for_each(|command| self::page(command, out));
 }
 
@@ -111,7 +114,8 @@ mod tests {
         }
         for (name, page) in &pages {
             let page = String::from_utf8(page.clone()).unwrap();
-            for part in [".TH", ".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION"] {
+            let title = format!(".TH {} 1 \"\" \"passbridge ", name.trim_end_matches(".1"));
+            for part in [&title, ".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION"] {
                 assert!(page.contains(part), "{name} has no {part}");
             }
         }

@@ -77,12 +77,17 @@ impl AskedBox {
     /// What the box says now, or why it says nothing.
     async fn news(&self) -> Result<LiveNews, String> {
         let asking = async {
-            let status = self.status().await.map_err(|error| error.to_string())?;
+            let status = self.status().await.map_err(|error| match error {
+                ControlError::NotRunning(_) => error.to_string(),
+                ControlError::Forbidden(_) | ControlError::NoAnswer { .. } => {
+                    format!("It may still be reading: {error}")
+                }
+            })?;
             let status = serde_json::from_value::<Snapshot>(status).ok().filter(|status| !status.sentence.is_empty());
             let status = status.ok_or("the passbridge that runs is of another version: restart it")?;
             Ok(LiveNews { status, reads: self.reads().await, at: Timestamp::now() })
         };
-        let none = || Err(format!("no answer within {} s", PATIENCE.as_secs()));
+        let none = || Err(format!("It may still be reading: no answer within {} s", PATIENCE.as_secs()));
         timeout(PATIENCE, asking).await.unwrap_or_else(|_| none())
     }
 }

@@ -119,7 +119,7 @@ impl LiveView {
                 None => ("NO NEWS".to_owned(), "The box has not answered yet.".to_owned()),
             };
             out.push(bar(&format!(" ? {word}"), width, self.style(Color::Gray, true)));
-            say(&format!("{sentence} It may still be reading."), width, 3, Modifier::BOLD, out);
+            say(&sentence, width, 3, Modifier::BOLD, out);
             say(&format!("{why}. It is asked again every second."), width, 3, Modifier::empty(), out);
             return;
         }
