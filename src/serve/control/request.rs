@@ -38,6 +38,12 @@ pub(super) const SEARCH_TIME: Duration = Duration::from_secs(120);
 pub enum ControlRequest {
     /// Answers with the [`crate::status::Snapshot`].
     Status,
+    /// `{"reads": [READ, …]}`: the newest reads, the newest first, each a
+    /// [`crate::status::RecentRead`].
+    Reads {
+        /// How many at most.
+        limit: usize,
+    },
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
     /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends again
@@ -223,6 +229,7 @@ impl ControlRequest {
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Status
+            | Self::Reads { .. }
             | Self::Durable
             | Self::Audited { .. }
             | Self::Rewind { .. }
