@@ -37,6 +37,8 @@ struct Page<'a> {
     rows: &'a [super::frame::Row],
     /// Whether there are plots.
     plots: bool,
+    /// The token of a login, for the forms. `None`: nobody is logged in.
+    csrf: Option<&'a str>,
 }
 
 /// The page at `/`.
@@ -61,6 +63,7 @@ pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &Fr
         frame,
         rows: &frame.rows[..frame.rows.len().min(FIRST_ROWS)],
         plots: !frame.html("plots-10m").is_empty(),
+        csrf: None,
     };
     // Writing to a text cannot fail.
     ages_filled(&page.render().unwrap_or_default(), frame.beat.uptime_ms / 1000)
