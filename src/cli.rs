@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
-    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, passings, probe, resend, rewind,
-    session, setup, simulate, status, watch,
+    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, passings, probe, reads, report,
+    resend, rewind, search, session, setup, simulate, status, watch,
 };
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -23,7 +23,8 @@ use crate::daemon::{self, allocator, harden, logging};
 #[derive(Debug, Parser)]
 #[command(name = "passbridge", version, propagate_version = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 64 usage, 65 data, 69 unavailable, 74 I/O, 77 permission, 78 configuration."
+    after_help = "Exit codes: 0 done, 10 to 14 the state of the box (status), 64 usage, 65 data (audit: the cloud differs), \
+                  69 unavailable, 74 I/O, 77 permission, 78 configuration, 130 Ctrl-C."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -41,8 +42,15 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what the daemon that runs here knows, at one glance.
     Status(status::StatusArgs),
+    /// Show the newest reads, a line each, and with --follow those that come.
+    Reads(reads::ReadsArgs),
+    /// Find a chip or a bib: each of its reads, when and where it was read, and what became of it.
+    Search(search::SearchArgs),
     /// Write the kept reads to standard output, with or without a running daemon.
     Export(export::ExportArgs),
+    /// Tell what happened on this box today, or in another time: for the organiser of the race. It is made
+    /// of the log, with or without a running daemon.
+    Report(report::ReportArgs),
     /// Compare the journal with the cloud, passing by passing; exit code 0 only if both hold the
     /// same.
     Audit(audit::AuditArgs),
@@ -117,7 +125,7 @@ pub fn main() -> ExitCode {
     };
     let code = match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure),
+        Err(failure) => complain_of(&failure),
     };
     logging::finish();
     code
@@ -138,7 +146,7 @@ fn meant_run(word: Option<&str>) -> Option<String> {
 }
 
 /// Writes the line to standard error, if there is one to write, and gives the process's exit code.
-fn report(failure: &Failure) -> ExitCode {
+fn complain_of(failure: &Failure) -> ExitCode {
     if !failure.is_told() {
         logging::complain(&format!("passbridge: {failure}"));
     }
@@ -161,7 +169,10 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Setup(args) => block_on(setup::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Reads(args) => block_on(reads::run(args)),
+        Command::Search(args) => block_on(search::run(args)),
         Command::Export(args) => block_on(export::run(args)),
+        Command::Report(args) => block_on(report::run(args)),
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Rewind(args) => block_on(rewind::run(args)),
         Command::Resend(args) => block_on(resend::run(args)),

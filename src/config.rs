@@ -28,9 +28,9 @@ mod secret;
 mod settings;
 mod toml_text;
 mod value;
+mod window;
 
 pub(crate) use self::device::device_id;
-pub use self::expect::{ExpectConfig, TimeWindow};
 pub(crate) use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
@@ -43,6 +43,7 @@ pub use self::settings::{
     LogConfig, LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
 };
 pub(crate) use self::value::{decoder_name, duration, level, time};
+pub use self::window::{ExpectConfig, TimeWindow};
 
 /// The webhook of a right configuration, for tests.
 #[cfg(test)]

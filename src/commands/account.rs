@@ -21,7 +21,7 @@ use crate::model::clock::Wall;
 use crate::model::text;
 
 /// Work that takes longer than this gets a line on a terminal that says what goes on.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two pictures of the progress line.
 const TICK: Duration = Duration::from_millis(120);
 /// The shortest end of a token or an identity that may stand for the whole of it.
@@ -79,7 +79,7 @@ impl Account {
                 _ => Err(Failure::usage(format!("there are several devices: say which with --device ({})", names()))),
             };
         };
-        let end = typed.trim_start_matches('…');
+        let end = long_enough(typed)?;
         match known.iter().filter(|id| is_end(id, end)).collect::<Vec<_>>().as_slice() {
             [one] => Ok((**one).to_owned()),
             [] => Ok(end.to_owned()), // a device of the account that the configuration does not use
@@ -110,7 +110,7 @@ impl Account {
     /// Like [`Account::any_device`], for what cannot be undone: the device of the configuration is
     /// not preferred if the end that was typed fits several of the account.
     pub(crate) async fn only_device(&self, typed: &str) -> Result<String, Failure> {
-        let end = typed.trim_start_matches('…');
+        let end = long_enough(typed)?;
         if self.devices().contains(&end) {
             return Ok(end.to_owned()); // the whole identity
         }
@@ -131,7 +131,7 @@ impl Account {
     /// # Errors
     /// Usage (64): there is no such session, or several. Otherwise as [`failure`] says.
     pub(crate) async fn session(&self, device: &str, typed: &str) -> Result<SessionInfo, Failure> {
-        let end = typed.trim_start_matches('…');
+        let end = long_enough(typed)?;
         let listed = match self.client.sessions(device).await {
             Ok(listed) => listed,
             // The token may be of another device.
@@ -173,6 +173,18 @@ fn one_of(fitting: &[Box<str>], typed: &str) -> Result<String, Failure> {
     }
 }
 
+/// What was typed, without the mark of a cut text before it.
+///
+/// # Errors
+/// Usage (64): it is too short to be an end of an identity or a token.
+fn long_enough(typed: &str) -> Result<&str, Failure> {
+    let end = typed.trim_start_matches('…');
+    match end.chars().count() >= END_MIN {
+        true => Ok(end),
+        false => Err(Failure::usage(format!("`{typed}` is too short: give at least the last {END_MIN} characters"))),
+    }
+}
+
 /// Checks whether `end` is the whole identity or a usable end of it. Hexadecimal identities are
 /// typed in either case.
 pub(crate) fn is_end(id: &str, end: &str) -> bool {
@@ -184,7 +196,7 @@ pub(crate) fn is_end(id: &str, end: &str) -> bool {
 /// Usage (64): what was asked about is not there. Data (65): the cloud refuses the content.
 /// Unavailable (69): no answer, or none that counts.
 pub(crate) fn failure(error: CallError) -> Failure {
-    let message = error.to_string();
+    let message = with_wait(&error.to_string(), error.retry_after().map(|wait| wait.as_secs()));
     match error {
         CallError::KeyRefused { .. } => Failure::permission(message),
         CallError::DeviceUnknown { .. } => {
@@ -198,6 +210,14 @@ pub(crate) fn failure(error: CallError) -> Failure {
         CallError::NotSent(_) | CallError::Portal | CallError::TooMany { .. } | CallError::Unknown { .. } => {
             Failure::unavailable(message)
         }
+    }
+}
+
+/// A message about a failed call, with the seconds that the cloud asks to wait.
+pub(crate) fn with_wait(why: &str, retry_after_s: Option<u64>) -> String {
+    match retry_after_s {
+        Some(seconds) => format!("{why}. The cloud asks to wait {seconds} s"),
+        None => why.to_owned(),
     }
 }
 

@@ -251,7 +251,7 @@ impl Work {
             let request = ControlRequest::SendAgain { device: (*device).to_owned(), order: order.clone() };
             match control::ask(&self.config.data_dir, request).await {
                 Err(ControlError::NotRunning(_)) => return self.order_here(&devices[at..], order).await,
-                Err(error @ ControlError::NoAnswer { .. }) => {
+                Err(error @ (ControlError::NoAnswer { .. } | ControlError::NotDone(_))) => {
                     self.tell(&format!("not sent again, of device {device}: {error}\n"))?;
                     last = Err(error.into());
                 }

@@ -151,7 +151,7 @@ pub(crate) async fn run(args: RewindArgs) -> Result<(), Failure> {
     let answer = match control::ask(&data_dir, ControlRequest::Rewind { decoder: decoder.clone(), range }).await {
         Err(error @ ControlError::NotRunning(_)) => {
             return Err(Failure::unavailable(format!(
-                "{error}: only the daemon speaks to the decoders; start it (systemctl start passbridge) and ask again"
+                "{error}. Then ask again: only the daemon speaks to the decoders"
             )));
         }
         answer => answer?,

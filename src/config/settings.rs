@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::expect::ExpectConfig;
 use super::notify::NotifyConfig;
+use super::window::ExpectConfig;
 use crate::decoders::{Settings, Spec};
 use crate::model::clock::Zones;
 

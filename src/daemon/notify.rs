@@ -3,9 +3,9 @@
 //!
 //! Must hold:
 //! * **The state that is told is the judge's.** Once a second it is looked at, and everybody who is
-//!   told gets the same [`News`].
+//!   told gets the same [`StateNews`].
 //! * **Nothing waits for it.** Each way of telling has a task of its own, which takes the newest
-//!   news when it has time. News that it missed are gone. What fails is a problem and never an
+//!   news when it has time. StateNews that it missed are gone. What fails is a problem and never an
 //!   error of the box.
 //! * **No read leaves the box this way**, and neither a chip, nor the key, nor a token. The address
 //!   of the webhook is a secret of which only the host is shown.
@@ -28,14 +28,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::expected::Watchlist;
-use self::news::News;
+use self::news::StateNews;
 use super::service;
 use crate::config::failure::Failure;
 use crate::config::{ExpectConfig, Webhook};
 use crate::status::Board;
 
 /// The state of the box, for those who tell it to others. `None`: it was not looked at yet.
-pub(super) type Told = watch::Sender<Option<News>>;
+pub(super) type Told = watch::Sender<Option<StateNews>>;
 
 /// Once a second: looks at the state of the box, so that the state is up to date although nobody
 /// asks for it. It reports each change to systemd, to the log, and to whoever subscribed to `told`.
@@ -44,7 +44,7 @@ pub(super) async fn watch_state(board: Board, told: Told, stop: CancellationToke
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = None;
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let news = News::of(board.snapshot(), board.now());
+        let news = StateNews::of(board.snapshot(), board.now());
         service::status(&format!("{}. {}", news.state.shown(), news.sentence));
         if before.replace(news.state) != Some(news.state) {
             // Each problem behind it is logged separately.
@@ -74,7 +74,7 @@ pub(super) async fn watch_mats(
 pub(super) async fn run_program(
     program: PathBuf,
     board: Board,
-    told: watch::Receiver<Option<News>>,
+    told: watch::Receiver<Option<StateNews>>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     program::tell(&program, &board, told, stop).await;
@@ -85,7 +85,7 @@ pub(super) async fn run_program(
 pub(super) async fn post(
     webhook: Webhook,
     board: Board,
-    told: watch::Receiver<Option<News>>,
+    told: watch::Receiver<Option<StateNews>>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     webhook::tell(&webhook, &board, told, &stop).await;
@@ -97,7 +97,7 @@ pub(super) async fn show(
     root: PathBuf,
     led: String,
     board: Board,
-    told: watch::Receiver<Option<News>>,
+    told: watch::Receiver<Option<StateNews>>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     led::tell(&root, &led, &board, told, stop).await;

@@ -39,7 +39,7 @@ use super::{
     Audited, Batch, DeviceState, InFlight, PendingRead, SendAgainOrder, SessionAudit, Unsettled, UploadEvent,
     UploadItem,
 };
-use crate::model::chip::{ChipRead, Marker, Stamp, StoredRanges};
+use crate::model::chip::{ChipRead, Marker, Seq, Stamp, StoredRanges};
 use crate::model::clock::{self, Step, Zones};
 use crate::model::correction::Corrections;
 use crate::model::source;
@@ -192,6 +192,10 @@ pub(super) struct DeviceFold {
     /// that of their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replacing: Vec<(Box<str>, UploadItem)>,
+    /// Those of them that are in flight now, or were released since, as the cloud has them. If their
+    /// correction is taken back, they are right there already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resent: Vec<(Box<str>, UploadItem)>,
 }
 
 /// The state of the fold.
@@ -567,6 +571,7 @@ impl State {
                 fold.sent += settled.len() as u64;
                 fold.duplicates += duplicates;
                 fold.numbered(*last);
+                fold.forget_resent();
             }
             UploadEvent::DeadLetter { device, num, again, .. } => {
                 let fold = self.device_mut(device);
@@ -578,6 +583,7 @@ impl State {
                     }
                 }
                 fold.numbered(*num);
+                fold.forget_resent();
             }
             UploadEvent::Released { device, first, last } => {
                 let fold = self.device_mut(device);
@@ -628,7 +634,7 @@ impl State {
             // as below.
             let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64);
             fold.sent = (fold.sent + unsettled).saturating_sub(batch.items.len() as u64);
-            let id = crate::model::chip::Seq(seq);
+            let id = Seq(seq);
             fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
             return;
         }
@@ -636,7 +642,7 @@ impl State {
         let all: HashSet<u64> = taken().map(|seq| seq.0).collect();
         let before = fold.waiting_again().count();
         fold.returned.retain(|item| !all.contains(&item.seq.0));
-        fold.replacing.retain(|(_, item)| !all.contains(&item.seq.0));
+        fold.resent.extend(fold.replacing.extract_if(.., |(_, item)| all.contains(&item.seq.0)));
         let failing = fold.failing.len();
         fold.failing.retain(|item| !all.contains(&item.seq.0));
         let tried = failing - fold.failing.len();
@@ -674,9 +680,10 @@ impl State {
         }
         open.extend(batch.items.iter().cloned());
         if !open.is_empty() {
-            let id = crate::model::chip::Seq(seq);
+            let id = Seq(seq);
             fold.in_flight = Some(InFlight { id, open, batch: batch.clone() });
         }
+        fold.forget_resent();
         let suppressed = (batch.dead.len() + batch.duplicates.len()) as u64;
         self.count(|counts| {
             // Those that were not counted when they came, by an older version, are counted now.
@@ -885,6 +892,20 @@ impl DeviceFold {
         }
     }
 
+    /// The oldest read of those that are numbered or released, and that never were in the cloud.
+    pub(super) fn oldest_open(&self) -> Option<Seq> {
+        let flight = self.in_flight.iter().filter(|flight| !flight.batch.is_resend());
+        let open = flight.flat_map(|flight| &flight.open).chain(&self.returned).map(|item| item.seq);
+        open.filter(|seq| self.resent.iter().all(|(_, item)| item.seq != *seq)).min()
+    }
+
+    /// Forgets what the cloud had of passings that are neither in flight nor released.
+    fn forget_resent(&mut self) {
+        let Self { resent, in_flight, returned, .. } = self;
+        let open = || in_flight.iter().flat_map(|flight| &flight.open).chain(&*returned);
+        resent.retain(|(_, sent)| open().any(|item| item.seq == sent.seq));
+    }
+
     /// Passings that had a number once and wait for a new one: first those that are in no session.
     pub(super) fn waiting_again(&self) -> impl Iterator<Item = &UploadItem> {
         self.returned.iter().chain(self.replacing.iter().map(|(_, item)| item))
@@ -960,7 +981,7 @@ pub(super) fn pending_read(entry: &Entry, read: &ChipRead) -> PendingRead {
     // What stands for its receipt: the form of the queue on the disk has no place for its age.
     let received = read.moment(entry.time);
     let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
-    let (seq, decoder) = (crate::model::chip::Seq(entry.seq), entry.subject.clone());
+    let (seq, decoder) = (Seq(entry.seq), entry.subject.clone());
     PendingRead { seq, decoder, received, chip, stamp, replay, corrected_ms: 0, zone: None }
 }
 

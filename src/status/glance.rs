@@ -61,11 +61,15 @@ fn write(status: &Snapshot, times: &ShownIn, out: &mut String) -> std::fmt::Resu
     }
     let opening = if journal.serving { "" } else { ", the upload queue is being opened" };
     let (version, up) = (&status.version, age(status.uptime_s));
-    let (used, free) = (bytes(journal.bytes), bytes(journal.free_bytes));
+    // Before the log is open, nobody has looked at the disk.
+    let disk = match journal.identity.is_empty() {
+        true => "; the data directory is not in use yet".to_owned(),
+        false => format!("; uses {} of the disk, {} are free", bytes(journal.bytes), bytes(journal.free_bytes)),
+    };
     if let Some(machine) = &status.machine {
         write_machine(machine, out)?;
     }
-    writeln!(out, "passbridge {version}, running for {up}; uses {used} of the disk, {free} are free{opening}")
+    writeln!(out, "passbridge {version}, running for {up}{disk}{opening}")
 }
 
 /// Shows how many reads were ever kept, and what happened to them, as a sum that adds up. Lines of
@@ -85,7 +89,7 @@ fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
         (reads.held, "ON HOLD"),
         (reads.set_aside, "SET ASIDE"),
         (reads.held_back, "held back"),
-        (reads.duplicates, "repeats, not sent"),
+        (reads.duplicates, if reads.duplicates == 1 { "repeat, not sent" } else { "repeats, not sent" }),
         (reads.dead_time, "within the dead time, not sent"),
         (reads.dropped_by_choice, "dropped by choice, not sent"),
         (reads.expired, "held back and removed by age"),

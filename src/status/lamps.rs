@@ -356,6 +356,7 @@ mod tests {
             let expected = match code.cause() {
                 // The first ten seconds of a start are no fault.
                 Cause::NotReading(_) if code == ProblemCode::Starting => vec![],
+                // A hold is somebody's wish, and nothing is wrong.
                 Cause::Row | Cause::Hold => vec![],
                 Cause::NotReading(_) => vec![LampName::Mats],
                 Cause::TimeWrong(_) => vec![LampName::Time],

@@ -832,7 +832,6 @@ fn systemd_accepts_the_unit() {
     };
     assert!(version.status.success());
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("passbridge.service");
     for (name, unit) in [
         ("passbridge.service", include_str!("../../systemd/passbridge.service")),
         ("passbridge-import-boot.service", include_str!("../../systemd/passbridge-import-boot.service")),

@@ -910,15 +910,3 @@ async fn a_data_directory_that_another_passbridge_has_by_now_is_told() {
     until_shown(&board, "data_dir_taken").await;
     other.close().await;
 }
-
-#[tokio::test]
-async fn a_queue_that_cannot_be_opened_is_told_and_reads_are_kept_meanwhile() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(dir.path().join("queue")).unwrap();
-    std::fs::write(dir.path().join("queue/1"), "This is no directory.").unwrap();
-    let board = Board::new("test");
-    let journal = Journal::open(config(dir.path()), board.clone()).expect("the journal opens");
-    until_shown(&board, "queue_unavailable").await;
-    keep(&journal, "mat", 1..=3).await;
-    journal.close().await;
-}

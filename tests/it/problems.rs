@@ -98,6 +98,7 @@ const PROVOKED: &[(&str, &str, &str, &str)] = &[
     ("offline", "src/cloud/uplink/tests/network.rs", "that_there_is_no_internet_is_said_only_where_that_is_known_and_once", "ProblemCode::Offline"),
     ("old_file_not_fetched", "src/decoders/raceresult/protocol/tests.rs", "the_old_file_is_finished_before_the_new_one_is_fetched", "old_file_not_fetched"),
     ("old_reads_missing", "src/decoders/one4all/protocol/tests.rs", "an_old_file_whose_length_is_not_told_is_finished_all_the_same", "Condition::OldReadsMissing"),
+    ("on_hold", "tests/it/binary/hold.rs", "what_was_read_on_hold_is_never_sent_if_it_is_dropped_also_after_a_kill", "on_hold"),
     ("on_state_failed", "src/daemon/notify/program/tests.rs", "a_program_that_fails_is_a_problem_until_it_works", "on_state_failed"),
     ("other_writer", "src/cloud/uplink/tests.rs", "a_number_that_is_somebody_elses_is_left_to_them_and_ours_goes_on_above_it", "other_writer"),
     ("passings_misdated", "tests/it/e2e/clock.rs", "passings_uploaded_on_a_day_that_a_step_shows_to_be_wrong_are_named", "passings_misdated"),
@@ -107,7 +108,6 @@ const PROVOKED: &[(&str, &str, &str, &str)] = &[
     ("passings_without_device", "tests/it/e2e/devices.rs", "what_the_closed_session_of_the_wrong_device_gave_back_follows_when_it_is_said_and_not_before", "passings_without_device"),
     ("protocol_too_old", "src/decoders/one4all/protocol/tests.rs", "a_protocol_without_passings_is_told_until_it_is_updated", "Condition::ProtocolTooOld"),
     ("queue_rebuilt", "tests/it/e2e/damage.rs", "whatever_is_damaged_the_box_starts_says_so_and_every_read_is_in_the_cloud_once", "queue_rebuilt"),
-    ("queue_unavailable", "tests/it/journal.rs", "a_queue_that_cannot_be_opened_is_told_and_reads_are_kept_meanwhile", "queue_unavailable"),
     ("reads_dropped", "src/link/tests/buffer.rs", "a_full_buffer_drops_the_newest_reads_of_a_streaming_decoder_and_says_exactly_how_many", "reads_dropped"),
     ("reads_held_back", "tests/it/e2e/habits_of_decoders.rs", "what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the_box_is_off", "reads_held_back"),
     ("reads_missing", "src/decoders/one4all/protocol/tests.rs", "what_the_decoder_does_not_hand_over_is_reported_and_not_asked_for_ever", "Condition::ReadsMissing"),
@@ -140,6 +140,10 @@ const UNPROVOKED: &[(&str, &str)] = &[
     (
         "log_unread",
         "the disk has to fail at a read of an old segment, while the rest of the box works: nothing here can script reads",
+    ),
+    (
+        "queue_unavailable",
+        "the disk has to fail under the queue alone: whatever else is wrong with the queue, the journal makes it anew",
     ),
     ("prune_failed", "the disk has to refuse that a file is removed, while it can still be written"),
 ];

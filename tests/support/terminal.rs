@@ -114,6 +114,11 @@ impl Terminal {
         (&self.keys).write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Types a line for a program that lets the terminal show it.
+    pub fn type_line(&self, line: &str) {
+        (&self.keys).write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
     /// Waits for the question and answers it.
     pub fn answer(&self, question: &str, keys: &str) {
         self.expect(question);

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::news::News;
+use super::news::StateNews;
 use crate::status::{Board, BoxState, ProblemCode};
 
 /// How long the kernel may take.
@@ -128,7 +128,7 @@ pub(super) async fn tell(
     root: &Path,
     name: &str,
     board: &Board,
-    mut told: watch::Receiver<Option<News>>,
+    mut told: watch::Receiver<Option<StateNews>>,
     stop: CancellationToken,
 ) {
     let folder = root.join("sys/class/leds");

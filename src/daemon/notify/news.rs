@@ -12,7 +12,7 @@ const STARTING: Duration = Duration::from_secs(10);
 
 /// The state of the box at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct News {
+pub(crate) struct StateNews {
     /// The name of the box.
     pub(super) name: String,
     /// The state of the box.
@@ -31,7 +31,7 @@ pub(crate) struct News {
     pub(super) starting: bool,
 }
 
-impl News {
+impl StateNews {
     /// The news of a snapshot that was taken at `now`.
     pub(super) fn of(status: Snapshot, now: Timestamp) -> Self {
         let mut problems: Vec<String> = status.problems.into_iter().map(|problem| problem.code).collect();
@@ -52,7 +52,7 @@ impl News {
 }
 
 #[cfg(test)]
-impl News {
+impl StateNews {
     /// A box that is in this state.
     pub(super) fn example(state: BoxState, sentence: &str) -> Self {
         Self {

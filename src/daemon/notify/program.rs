@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::news::News;
+use super::news::StateNews;
 use crate::status::{Board, BoxState, ProblemCode};
 
 /// How long the program may take.
@@ -33,7 +33,7 @@ const LAST_WORDS: usize = 200;
 pub(super) async fn tell(
     program: &Path,
     board: &Board,
-    mut told: watch::Receiver<Option<News>>,
+    mut told: watch::Receiver<Option<StateNews>>,
     stop: CancellationToken,
 ) {
     let mut last: Option<BoxState> = None;
@@ -59,7 +59,7 @@ pub(super) async fn tell(
 }
 
 /// What the program finds in its environment.
-fn environment(news: &News) -> [(&'static str, &str); 4] {
+fn environment(news: &StateNews) -> [(&'static str, &str); 4] {
     [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("LANG", "C.UTF-8"),
@@ -80,7 +80,7 @@ impl Drop for Group {
 }
 
 /// Runs the program once. The error says what is wrong with it, in words that follow its name.
-async fn run(program: &Path, news: &News, limit: Duration) -> Result<(), String> {
+async fn run(program: &Path, news: &StateNews, limit: Duration) -> Result<(), String> {
     let mut child = Command::new(program)
         .args([news.state.word(), &news.sentence])
         .env_clear()

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::news::News;
+use super::news::StateNews;
 use crate::cloud::rufus;
 use crate::config::Webhook;
 use crate::model::retry::Retry;
@@ -57,7 +57,7 @@ struct Message {
 }
 
 impl Message {
-    fn new(news: &News, over: Option<BoxState>) -> Self {
+    fn new(news: &StateNews, over: Option<BoxState>) -> Self {
         Self {
             name: news.name.clone(),
             state: news.state.word(),
@@ -123,7 +123,7 @@ impl Episode {
 pub(super) async fn tell(
     webhook: &Webhook,
     board: &Board,
-    mut told: watch::Receiver<Option<News>>,
+    mut told: watch::Receiver<Option<StateNews>>,
     stop: &CancellationToken,
 ) {
     let (newest, message) = watch::channel(None);

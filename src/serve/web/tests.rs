@@ -7,7 +7,15 @@ use tokio::task::JoinHandle;
 
 use super::artist::tests::no_sources;
 use super::*;
+use crate::decoders::{Frame, Framed};
+use crate::history::PlotHistory;
+use crate::journal::{Journal, JournalConfig};
+use crate::model::chip::ChipRead;
+use crate::model::clock::Zones;
+use crate::serve::ops::{Decoders, Past, Repairs};
 use crate::status::{ProblemCode, RecentRead, Snapshot};
+
+mod page;
 
 /// Longest wait for anything that should happen at once.
 const SOON: Duration = Duration::from_secs(10);
@@ -19,12 +27,24 @@ struct Served {
     task: JoinHandle<()>,
 }
 
+/// Commands of a box whose journal is not open.
+fn ops(board: &Board) -> watch::Receiver<Ops> {
+    let ops = Ops::new(board.clone(), Repairs::new(), Decoders::new(), watch::Sender::default());
+    watch::channel(ops).1
+}
+
 async fn serve_with(token: Option<&str>) -> Served {
+    serve_past(token, None).await
+}
+
+async fn serve_past(token: Option<&str>, past: Option<Past>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
+    let ops = ops(&board).borrow().clone();
+    let ops = if let Some(past) = past { ops.with_past(past) } else { ops };
+    let ops = watch::channel(ops).1;
     let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
-    let task =
-        tokio::spawn(serve(page, board.clone(), no_sources(), watch::Sender::new(access).subscribe(), stop.clone()));
+    let task = tokio::spawn(serve(page, ops, no_sources(), watch::Sender::new(access).subscribe(), stop.clone()));
     Served { address, board, stop, task }
 }
 
@@ -54,6 +74,26 @@ fn read(seq: u64) -> RecentRead {
 }
 
 #[tokio::test]
+async fn a_search_that_asks_for_nothing_says_what_to_ask_for_and_one_before_the_journal_is_open_says_that() {
+    let served = serve_with(None).await;
+    for (path, why) in [
+        ("/api/search", "q must be"),
+        ("/api/search?q=%20", "q must be"),
+        ("/api/search?q=7&limit=0", "limit must be"),
+        ("/api/search?q=7&limit=1001", "limit must be"),
+        ("/api/search?q=7&from=10:00", "from must be an instant"),
+        ("/api/search?q=7&to=x", "to must be an instant"),
+        ("/api/search?q=7&q=8", "the address must be"),
+    ] {
+        let (status, body) = served.get(path, "").await;
+        assert!(status == 400 && body.contains(why), "{path}: {status} {body}");
+    }
+    assert_eq!(served.get("/api/search?q=7", "").await, (503, "there is no journal\n".to_owned()));
+    let locked = serve_with(Some("secret")).await;
+    assert_eq!(locked.get("/api/search?q=7", "").await.0, 401);
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_one_clear_line_and_exit_78() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -71,7 +111,7 @@ async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let mut changed = board.changed();
     let open = watch::Sender::new(Audience::Open).subscribe();
-    let task = tokio::spawn(serve(page, board.clone(), no_sources(), open, stop.clone()));
+    let task = tokio::spawn(serve(page, ops(&board), no_sources(), open, stop.clone()));
     timeout(SOON, changed.changed()).await.unwrap().unwrap();
     assert_eq!(board.snapshot().problems[0].code, "status_address");
     stop.cancel();
@@ -438,150 +478,60 @@ async fn no_bytes_make_the_page_stop() {
     assert!(!served.task.is_finished());
 }
 
-/// The stream of the page, as JSON.
-async fn page_events(served: &Served) -> tokio::io::Lines<BufReader<TcpStream>> {
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
-    stream.write_all(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    let mut lines = BufReader::new(stream).lines();
-    let first = timeout(SOON, lines.next_line()).await.unwrap().unwrap().unwrap();
-    assert!(first.contains("200"), "{first}");
-    lines
-}
-
-async fn next_of_page(lines: &mut tokio::io::Lines<BufReader<TcpStream>>) -> serde_json::Value {
-    loop {
-        let line = timeout(SOON, lines.next_line()).await.unwrap().unwrap().expect("the stream goes on");
-        if let Some(data) = line.strip_prefix("data: ") {
-            return serde_json::from_str(data).unwrap();
-        }
-    }
-}
-
-fn parts_of(event: &serde_json::Value) -> Vec<&str> {
-    event["parts"].as_array().into_iter().flatten().filter_map(|part| part[0].as_str()).collect()
+/// A box that kept a read of a chip with an unpleasant name.
+async fn past(dir: &std::path::Path, reports: usize) -> Past {
+    let board = Board::new("finish");
+    let (dead_time, keep_days, keep_bytes, segment_bytes) = (Duration::ZERO, 30, 1 << 30, 1 << 30);
+    let zones = Zones::default();
+    let config =
+        JournalConfig { dir: dir.into(), dead_time, zones: zones.clone(), keep_days, keep_bytes, segment_bytes };
+    let journal = Journal::open(config, board.clone()).unwrap();
+    let read = ChipRead::new("<script>alert(1)</script>", "2027-01-15T12:00:00".parse().unwrap());
+    let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
+    journal.append("mat", board.now(), frames).await.unwrap();
+    journal.close().await;
+    let plots = PlotHistory::new(["mat".to_owned()], true, board);
+    Past { plots, data_dir: dir.into(), zones, reports: Arc::new(Semaphore::new(reports)) }
 }
 
 #[tokio::test]
-async fn the_page_gets_all_of_it_first_then_what_changed_and_a_beat_each_second() {
-    let served = serve_with(None).await;
-    served.board.decoder("mat", |decoder| decoder.reads = 41);
-    let mut events = page_events(&served).await;
-    let first = next_of_page(&mut events).await;
-    for id in ["state", "also", "chain", "sum", "clocks", "foot"] {
-        assert!(parts_of(&first).contains(&id), "{id}: {first}");
-    }
-    served.board.recent([read(7)]);
-    let row = async {
-        loop {
-            let event = next_of_page(&mut events).await;
-            if let Some(rows) = event["rows"].as_array() {
-                return rows[0][0].as_u64();
-            }
-        }
-    };
-    assert_eq!(timeout(SOON, row).await.unwrap(), Some(7));
-    let count = async {
-        served.board.decoder("mat", |decoder| decoder.reads = 42);
-        loop {
-            let event = next_of_page(&mut events).await;
-            if let Some(mat) = event["parts"].as_array().into_iter().flatten().find(|part| part[0] == "mat-0") {
-                assert!(!parts_of(&event).contains(&"foot"), "what did not change is not sent: {event}");
-                return mat[1].as_str().unwrap().contains(">42<");
-            }
-        }
-    };
-    assert!(timeout(SOON, count).await.unwrap());
+async fn the_report_is_a_page_with_the_rules_of_every_page_and_a_chip_is_text_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve_past(None, Some(past(dir.path(), 1).await)).await;
+    served.board.journal(|journal| journal.durable = 9); // as the journal of a daemon shows it
+    let page = served.raw(b"GET /report HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("text/html; charset=utf-8"), "{page}");
+    assert!(page.contains("content-security-policy: default-src") && !page.contains("<script"), "{page}");
+    assert!(page.contains("&#60;script&#62;alert(1)"), "{page}");
+    let (code, style) = served.get("/assets/report.css", "").await;
+    assert!(code == 200 && style.contains("@media print"));
+    let (code, json) = served.get("/api/report?day=today", "").await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["decoders"][0]["reads"]), (200, &1.into()));
+    let (_, json) = served.get("/api/report?day=2001-01-01", "").await;
+    assert!(json.contains("no entry of this time"), "{json}");
+    assert_eq!(served.get("/report?day=yesterday", "").await.0, 400);
+    // While a report is made for somebody else.
+    let busy = serve_past(None, Some(past(dir.path(), 0).await)).await;
+    let (code, why) = busy.get("/report", "").await;
+    assert!(code == 503 && why.contains("try again"), "{code} {why}");
+    let closed = serve_past(Some("secret"), Some(past(dir.path(), 1).await)).await;
+    assert_eq!((closed.get("/report", "").await.0, closed.get("/api/history?span=6h", "").await.0), (401, 401));
 }
 
 #[tokio::test]
-async fn a_page_that_reads_slowly_gets_the_newest_and_no_old_events() {
-    let served = serve_with(None).await;
-    let mut events = page_events(&served).await;
-    next_of_page(&mut events).await;
-    // While it does not read, hundreds of reads come, more than its buffers could hold as an event each.
-    for seq in 1..=400 {
-        served.board.recent([read(seq)]);
-        tokio::task::yield_now().await;
+async fn the_data_of_the_plots_are_json_and_what_is_not_known_is_null() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve_past(None, Some(past(dir.path(), 1).await)).await;
+    for (span, step, cells) in [("10m", 10, 60), ("6h", 300, 72)] {
+        let (code, json) = served.get(&format!("/api/history?span={span}"), "").await;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((code, &json["step_s"], json["cells"].as_array().unwrap().len()), (200, &step.into(), cells));
+        assert_eq!(json["cells"][0]["reads"], serde_json::Value::Null);
+        let names: Vec<_> = json["strips"].as_array().unwrap().iter().map(|strip| strip["name"].clone()).collect();
+        assert_eq!(names, ["mat", "this box", "internet"]);
     }
-    let last = async {
-        let mut count = 0;
-        loop {
-            count += 1;
-            let event = next_of_page(&mut events).await;
-            let rows = event["rows"].as_array().cloned().unwrap_or_default();
-            assert!(rows.len() <= artist::ROWS, "only those that are shown: {}", rows.len());
-            if rows.first().is_some_and(|row| row[0] == 400) {
-                return count;
-            }
-        }
-    };
-    let count = timeout(SOON, last).await.unwrap();
-    assert!(count < 50, "400 reads came in {count} events");
-}
-
-#[tokio::test]
-async fn all_of_the_page_is_small_and_from_this_box() {
-    let served = serve_with(None).await;
-    let (code, html) = served.get("/", "").await;
-    assert_eq!(code, 200);
-    let (mut css, mut js) = (0, 0);
-    let mut compressed = assets::gzip(html.as_bytes()).len();
-    for (name, lines) in assets::names() {
-        let (code, text) = served.get(&format!("/assets/{}/{name}", assets::version()), "").await;
-        assert_eq!(code, 200, "{name}");
-        assert!(lines <= 300, "{name} has {lines} lines");
-        compressed += assets::gzip(text.as_bytes()).len();
-        *(if name.ends_with(".css") { &mut css } else { &mut js }) += text.len();
-        assert!(!text.contains("http://") && !text.contains("https://"), "{name} asks another host");
-    }
-    assert!(html.len() <= 12 << 10 && css <= 20 << 10 && js <= 28 << 10, "{} {css} {js}", html.len());
-    assert!(compressed <= 20 << 10, "{compressed} bytes compressed");
-    assert!(html.len() + css + js <= 150 << 10);
-    let links = html.split("=\"").skip(1).filter_map(|rest| rest.split('"').next());
-    assert!(links.clone().all(|link| !link.contains("//")), "no other host: {:?}", links.collect::<Vec<_>>());
-    assert_eq!(served.get("/assets/00000000/page.css", "").await.0, 404, "a file of another version");
-    assert_eq!(served.get("/icon/not-reading.svg", "").await.0, 200);
-}
-
-#[tokio::test]
-async fn the_files_of_the_page_may_be_kept_and_come_compressed_and_the_page_may_not() {
-    let served = serve_with(Some("sesame")).await;
-    let ask = |path: &str| {
-        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\naccept-encoding: br, gzip\r\nconnection: close\r\n\r\n")
-    };
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
-    stream.write_all(ask(&format!("/assets/{}/page.css", assets::version())).as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    let head = String::from_utf8_lossy(&answer).to_lowercase();
-    for wanted in ["200 ok", "immutable", "content-encoding: gzip", "vary: accept-encoding", "default-src 'none'"] {
-        assert!(head.contains(wanted), "{wanted}");
-    }
-    assert!(!served.raw(ask("/").as_bytes()).await.contains("immutable"));
-    assert!(!assets::takes_gzip(&HeaderMap::new()));
-    let refused = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip;q=0, br"))]);
-    assert!(!assets::takes_gzip(&refused));
-}
-
-#[tokio::test]
-async fn a_hundred_pages_are_drawn_once_for_all() {
-    let served = serve_with(None).await;
-    let mut pages = Vec::new();
-    for _ in 0..100 {
-        pages.push(page_events(&served).await);
-    }
-    let mut texts = Vec::new();
-    served.board.recent([read(1)]);
-    for page in &mut pages {
-        let text = async {
-            loop {
-                let event = next_of_page(page).await;
-                if event["rows"].as_array().is_some_and(|rows| rows.iter().any(|row| row[0] == 1)) {
-                    return event["rows"].to_string();
-                }
-            }
-        };
-        texts.push(timeout(SOON, text).await.unwrap());
-    }
-    assert!(texts.windows(2).all(|pair| pair[0] == pair[1]));
+    assert_eq!(served.get("/api/history", "").await.0, 400);
+    assert_eq!(served.get("/api/history?span=1h", "").await.0, 400);
+    assert_eq!(serve_with(None).await.get("/api/history?span=6h", "").await.0, 503);
 }

@@ -32,6 +32,7 @@ async fn what_was_read_on_hold_is_never_sent_if_it_is_dropped_also_after_a_kill(
     running.kill();
     let running = site.start();
     site.until("it is on hold still", |status| status.hold.as_ref().is_some_and(|hold| hold.reads == 5)).await;
+    site.until("it says so", |status| status.problems.iter().any(|problem| problem.code == "on_hold")).await;
     let status = site.output(&["status"]).await;
     let text = String::from_utf8(status.stdout).unwrap();
     assert!(text.contains("5 ON HOLD") && text.contains("put the box on hold"), "{text}");

@@ -88,7 +88,7 @@ fn a_led_that_a_killed_passbridge_left_blinking_is_off_at_the_end() {
 }
 
 /// Waits until something is so, while the state is told again and again, as the box does.
-async fn until(what: &str, news: &watch::Sender<Option<News>>, is_so: impl Fn() -> bool) {
+async fn until(what: &str, news: &watch::Sender<Option<StateNews>>, is_so: impl Fn() -> bool) {
     let begin = std::time::Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
@@ -101,7 +101,7 @@ async fn until(what: &str, news: &watch::Sender<Option<News>>, is_so: impl Fn() 
 async fn a_led_that_is_not_there_is_a_problem_that_names_the_others_and_is_over_when_it_comes() {
     let machine = Machine::new();
     fs::rename(machine.file(""), machine.0.path().join("sys/class/leds/led0")).unwrap();
-    let (news, told) = watch::channel(Some(News::example(BoxState::NotReading, "No mat reads.")));
+    let (news, told) = watch::channel(Some(StateNews::example(BoxState::NotReading, "No mat reads.")));
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let (root, shown, stopping) = (machine.0.path().to_owned(), board.clone(), stop.clone());
     let telling = tokio::spawn(async move { tell(&root, "ACT", &shown, told, stopping).await });

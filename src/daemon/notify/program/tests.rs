@@ -34,7 +34,7 @@ impl Script {
     }
 
     async fn run(&self, limit: Duration) -> Result<(), String> {
-        run(&self.program(), &News::example(BoxState::NotReading, "mat is silent."), limit).await
+        run(&self.program(), &StateNews::example(BoxState::NotReading, "mat is silent."), limit).await
     }
 }
 
@@ -65,8 +65,8 @@ async fn it_gets_the_word_and_the_sentence_and_an_environment_that_is_known() {
 #[tokio::test]
 async fn it_is_killed_when_it_takes_too_long_and_so_is_what_it_started() {
     let script = Script::new("sleep 600 & echo $! >HERE/child; echo waiting >&2; sleep 600");
-    let why = script.run(Duration::from_secs(2)).await.unwrap_err();
-    assert_eq!(why, "did not end within 2 s and was killed: waiting");
+    let why = script.run(Duration::from_secs(4)).await.unwrap_err();
+    assert_eq!(why, "did not end within 4 s and was killed: waiting");
     let child = script.wrote("child").trim().to_owned();
     // A zombie that nobody reaps in a container has no command line.
     let lives = || std::fs::read(format!("/proc/{child}/cmdline")).is_ok_and(|line| !line.is_empty());
@@ -91,7 +91,7 @@ async fn what_is_wrong_with_it_is_said_with_its_last_words() {
     assert_eq!(dies.run(LONG).await.unwrap_err(), "was ended by signal 9");
     let talks = Script::new("head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1");
     assert!(talks.run(LONG).await.unwrap_err().len() < 300);
-    let gone = run(Path::new("/nonexistent/siren"), &News::example(BoxState::Ready, "."), LONG).await;
+    let gone = run(Path::new("/nonexistent/siren"), &StateNews::example(BoxState::Ready, "."), LONG).await;
     assert_eq!(gone.unwrap_err(), "is not there, or what its first line names is not");
     std::fs::set_permissions(fails.program(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     assert!(fails.run(LONG).await.unwrap_err().starts_with("may not be run"));
@@ -106,7 +106,7 @@ async fn each_change_of_the_word_is_told_once_and_of_several_that_wait_the_newes
     let (program, shown, stopping) = (script.program(), board.clone(), stop.clone());
     let telling = tokio::spawn(async move { tell(&program, &shown, told, stopping).await });
     let send = |state, sentence: &str, starting| {
-        news.send_replace(Some(News { starting, ..News::example(state, sentence) }));
+        news.send_replace(Some(StateNews { starting, ..StateNews::example(state, sentence) }));
     };
     send(BoxState::NotReading, "The box has just started.", true);
     tokio::task::yield_now().await;
@@ -134,9 +134,9 @@ async fn a_program_that_fails_is_a_problem_until_it_works() {
     let (program, shown, stopping) = (script.program(), board.clone(), stop.clone());
     let telling = tokio::spawn(async move { tell(&program, &shown, told, stopping).await });
     let failed = || board.snapshot().problems.iter().any(|problem| problem.code == "on_state_failed");
-    news.send_replace(Some(News::example(BoxState::NotReading, "No mat reads.")));
+    news.send_replace(Some(StateNews::example(BoxState::NotReading, "No mat reads.")));
     until("it failed", failed).await;
-    news.send_replace(Some(News::example(BoxState::Ready, "Ready.")));
+    news.send_replace(Some(StateNews::example(BoxState::Ready, "Ready.")));
     until("it works", || !failed()).await;
     stop.cancel();
     telling.await.unwrap();
