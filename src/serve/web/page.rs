@@ -6,7 +6,6 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::artist::ROWS;
 use super::frame::Frame;
 use super::view::{ages_filled, look_of, state_word};
 use super::{Web, assets};
@@ -15,7 +14,7 @@ use crate::model::text::printable;
 use crate::status::BoxState;
 
 /// Rows of the first view. The first event brings the others.
-const FIRST_ROWS: usize = ROWS / 2;
+const FIRST_ROWS: usize = 8;
 
 #[derive(Template)]
 #[template(path = "page.html")]

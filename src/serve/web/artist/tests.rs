@@ -384,7 +384,10 @@ fn the_sum_always_adds_up_and_zeros_are_left_out() {
         .filter_map(|number| number.parse().ok())
         .collect();
     assert_eq!(numbers[0], numbers[1..].iter().sum::<u64>(), "{text}");
-    assert!(text.starts_with("10\u{202f}036 kept = 10\u{202f}000 in the cloud + 1 waiting + 2 set aside"), "{text}");
+    assert!(
+        text.starts_with("10\u{202f}036 kept = 10\u{202f}000 in the cloud + 1 waiting + 7 held + 2 set aside"),
+        "{text}"
+    );
     status.journal.reads = None;
     assert_eq!(sum(&status), "The reads are counted as soon as the upload queue is open.");
 }

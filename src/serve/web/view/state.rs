@@ -122,7 +122,11 @@ pub(in crate::serve::web) fn also(status: &Snapshot, times: &Times) -> (Vec<Also
     let more = all.len().saturating_sub(ALSO_ROWS);
     let rows = all.into_iter().take(ALSO_ROWS).map(|(severity, problem)| AlsoRow {
         mark: if severity == Severity::Critical { Mark::No } else { Mark::Warn },
-        about: printable(&problem.about),
+        // A message often names its subject itself.
+        about: match problem.message.contains(&problem.about) {
+            true => String::new(),
+            false => printable(&problem.about),
+        },
         text: shortened(&printable(&problem.message)),
         since: times.time(problem.since),
     });
