@@ -2,7 +2,7 @@
 
 use super::{Times, state_word};
 use crate::model::text::printable;
-use crate::status::words::count;
+use crate::status::words::{count, short};
 use crate::status::{BoxState, Mark, ProblemCode, Severity, Snapshot};
 
 /// The block.
@@ -125,7 +125,7 @@ pub(in crate::serve::web) fn also(status: &Snapshot, times: &Times) -> (Vec<Also
         // A message often names its subject itself.
         about: match problem.message.contains(&problem.about) {
             true => String::new(),
-            false => printable(&problem.about),
+            false => printable(&short(&problem.about)),
         },
         text: shortened(&printable(&problem.message)),
         since: times.time(problem.since),
