@@ -175,6 +175,7 @@ impl Standings {
             passings.retain(|of, _| *of >= seq);
         }
         self.refusals.retain(|of, _| *of >= seq);
+        self.dropped.retain(|of| *of >= seq);
     }
 
     /// The same, with the passing of each read.
