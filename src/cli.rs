@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
-    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, passings, probe, report, resend,
-    rewind, session, setup, simulate, status, watch,
+    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, passings, probe, reads, report,
+    resend, rewind, search, session, setup, simulate, status, watch,
 };
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -42,6 +42,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what the daemon that runs here knows, at one glance.
     Status(status::StatusArgs),
+    /// Show the newest reads, a line each, and with --follow those that come.
+    Reads(reads::ReadsArgs),
+    /// Find a chip or a bib: each of its reads, when and where it was read, and what became of it.
+    Search(search::SearchArgs),
     /// Write the kept reads to standard output, with or without a running daemon.
     Export(export::ExportArgs),
     /// Tell what happened on this box today, or in another time: for the organiser of the race. It is made
@@ -165,6 +169,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Setup(args) => block_on(setup::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Reads(args) => block_on(reads::run(args)),
+        Command::Search(args) => block_on(search::run(args)),
         Command::Export(args) => block_on(export::run(args)),
         Command::Report(args) => block_on(report::run(args)),
         Command::Audit(args) => block_on(audit::run(args)),

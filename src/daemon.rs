@@ -58,6 +58,7 @@ use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::config::failure::Failure;
 use crate::config::{CloudConfig, Config, LoadOptions, Loaded};
 use crate::export;
+use crate::export::search::Finder;
 use crate::history::PlotHistory;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
@@ -158,17 +159,25 @@ impl Daemon {
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
         let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone())
             .with_sessions(daemon.sessions.clone())
-            .with_past(past);
+            .with_past(past)
+            .with_finder(Finder::new(
+                &config.data_dir,
+                export::Reading::new(&config),
+                config.passing.zeros,
+                bibs.clone(),
+            ));
+        let commands = watch::Sender::new(ops.clone());
         if let Some(page) = page {
-            daemon.start_page(page, &config, bibs, ops.clone());
+            daemon.start_page(page, &config, bibs, commands.subscribe());
         }
-        let mut socket = Socket::new(&config.data_dir, ops);
+        let mut socket = Socket::new(&config.data_dir, ops.clone());
         // The daemon has the lock of the journal, so no other daemon listens on this socket.
         if daemon.home.journal().is_some() {
             socket.bind();
         }
         let serving = stop.clone();
         daemon.spawn_with_journal("control socket", async move |journal| {
+            commands.send_replace(ops.with_journal(journal.clone()));
             socket.with_journal(journal).serve(serving).await;
             Ok(())
         });
@@ -206,9 +215,15 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(&mut self, page: web::WebPage, config: &Config, bibs: watch::Receiver<Arc<Bibs>>, ops: Ops) {
+    fn start_page(
+        &mut self,
+        page: web::WebPage,
+        config: &Config,
+        bibs: watch::Receiver<Arc<Bibs>>,
+        ops: watch::Receiver<Ops>,
+    ) {
         let status = &config.status;
-        let plots = ops.clone();
+        let plots = ops.borrow().clone();
         let sources = web::Sources {
             journal: self.home.watched(),
             reading: export::Reading::new(config),

@@ -120,6 +120,7 @@ pub mod testing {
         }
     }
     pub mod export {
+        pub use crate::export::found::{SearchAnswer, SearchQuery, Sought};
         pub use crate::export::{Format, Query, Reading, export};
     }
     pub mod journal {

@@ -75,17 +75,7 @@ pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     // exported before they are.
     let durable = control::durable(&config.data_dir).await?;
     let reading = export::Reading::new(&config);
-    let zone = args.times.zone();
-    let now = Timestamp::now();
-    let must =
-        |flag: &'static str, text: String| move |must: String| Failure::usage(format!("{flag} {text}: must be {must}"));
-    let begin = |text: String| args::moment(&text, &zone, now).map_err(must("--from", text));
-    let from = args.from.map(begin).transpose()?;
-    let end = |text: String| args::end_moment(&text, from, &zone, now).map_err(must("--to", text));
-    let to = args.to.map(end).transpose()?;
-    if from.zip(to).is_some_and(|(from, to)| to <= from) {
-        return Err(Failure::usage("--to must be later than --from"));
-    }
+    let (from, to) = args::span(args.from.as_deref(), args.to.as_deref(), &args.times.zone(), Timestamp::now())?;
     let query = export::Query { from, to, decoder: args.decoder, durable };
     if let Some(name) = &query.decoder {
         is_known(name, &config, &reading, &query)?;

@@ -17,6 +17,7 @@
 //! should need no token.
 
 mod capture;
+pub(crate) mod follow;
 mod request;
 mod session;
 
@@ -231,8 +232,10 @@ async fn answer(stream: UnixStream, ops: &Ops) -> io::Result<()> {
         let mut text = serde_json::to_vec(&reply.line)?;
         text.push(b'\n');
         timeout(ANSWER_TIME, write.write_all(&text)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        if let Some(recording) = reply.then {
-            return capture::stream(recording, read, write).await;
+        match reply.then {
+            None => {}
+            Some(Then::Capture(recording)) => return capture::stream(recording, read, write).await,
+            Some(Then::Follow(following)) => return follow::stream(*following, read, write).await,
         }
         if !whole {
             return Ok(());
@@ -250,8 +253,16 @@ async fn left(read: &mut (impl AsyncBufReadExt + Unpin)) {
 /// The answer to a client.
 struct Reply {
     line: Value,
-    /// A capture that is sent after the line, until the client disconnects.
-    then: Option<Recording>,
+    /// What is sent after the line, until the client disconnects.
+    then: Option<Then>,
+}
+
+/// What follows an answer.
+enum Then {
+    /// A capture.
+    Capture(Recording),
+    /// The reads.
+    Follow(Box<follow::Followed>),
 }
 
 impl From<Value> for Reply {
@@ -294,10 +305,22 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
             Ok(()) => json!({ "decoder": decoder, "answer": "asked" }),
             Err(refusal) => refused(&decoder, &refusal),
         }),
+        ControlRequest::Search { query } => match ops.search(query).await {
+            Ok(answer) => Ok(serde_json::to_value(answer)?),
+            Err(error) => Err(error),
+        },
+        ControlRequest::Follow { after, what, decoder } => match ops.follow(after) {
+            Ok(following) => {
+                let line = json!({ "following": true, "durable": following.durable });
+                let followed = follow::Followed::new(following, what, decoder);
+                return Ok(Reply { line, then: Some(Then::Follow(Box::new(followed))) });
+            }
+            Err(error) => Err(error),
+        },
         ControlRequest::Capture { decoder } => match ops.capture(&decoder) {
             Ok(Capturing { header, recording }) => {
                 let line = json!({ "decoder": decoder, "answer": "recording", "header": header });
-                return Ok(Reply { line, then: Some(recording) });
+                return Ok(Reply { line, then: Some(Then::Capture(recording)) });
             }
             Err(refusal) => Ok(refused(&decoder, &refusal)),
         },

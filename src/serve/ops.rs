@@ -17,23 +17,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired};
 use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, Wanted};
 use crate::decoders::Range;
+use crate::export::ExportError;
+use crate::export::found::{SearchAnswer, SearchQuery};
+use crate::export::search::Finder;
 use crate::history::report::{self, DayReport, ReportError, ReportQuery};
 use crate::history::{PlotHistory, Plots};
 use crate::journal::control::Held;
 use crate::journal::correct::CorrectError;
 use crate::journal::holding::HoldError;
 use crate::journal::let_go::LetGoError;
+use crate::journal::reader::Reader;
 use crate::journal::{Audited, Journal, SendAgainOrder};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
+use crate::model::chip::Seq;
 use crate::model::clock::Zones;
 use crate::model::correction::Correction;
 use crate::status::{Board, HoldStatus, ProblemCode, Snapshot};
@@ -41,6 +46,11 @@ use crate::status::{Board, HoldStatus, ProblemCode, Snapshot};
 /// How long an order about a session may wait for its uplink, which may wait for a key or an answer,
 /// and which sends what waits first.
 const BEGIN_TIME: Duration = Duration::from_secs(90);
+
+/// Most commands that follow the reads at the same time.
+const FOLLOWERS: usize = 4;
+/// A search runs with this nice value, so that everything else of the box comes first.
+const SEARCH_NICE: i32 = 10;
 
 /// The channel to the audits and repairs of each device, by the device's identity in the cloud.
 pub(crate) type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
@@ -75,6 +85,12 @@ pub(crate) enum OpsError {
     /// The journal is not open.
     #[error("there is no journal")]
     NoJournal,
+    /// The log cannot be searched.
+    #[error(transparent)]
+    Search(#[from] ExportError),
+    /// As many commands as are allowed follow the reads already.
+    #[error("{FOLLOWERS} commands follow the reads already: end one of them")]
+    Followed,
     /// The box was not put on hold, or not released.
     #[error(transparent)]
     Hold(#[from] HoldError),
@@ -133,6 +149,11 @@ pub(crate) struct Ops {
     journal: Option<Journal>,
     /// `None`: nothing follows the log.
     past: Option<Past>,
+    /// `None`: the daemon was started without one (tests).
+    finder: Option<Finder>,
+    /// One search at a time, so that its memory is bounded. The next one waits.
+    searching: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 /// What the box knows of its past.
@@ -146,6 +167,18 @@ pub(crate) struct Past {
     pub zones: Zones,
     /// One report is made at a time, because each reads a part of the log.
     pub reports: Arc<Semaphore>,
+}
+
+/// The reads of the box from an entry on, as they become durable.
+pub(crate) struct Following {
+    /// The entries.
+    pub reader: Reader,
+    /// Tells what an entry is.
+    pub finder: Finder,
+    /// The last entry that is durable now.
+    pub durable: u64,
+    /// One of the places of [`FOLLOWERS`].
+    _place: OwnedSemaphorePermit,
 }
 
 /// Shows on the board how many reads the journal has, and what became of them.
@@ -189,7 +222,15 @@ fn show_hold(journal: &Journal, board: &Board) {
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
     pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
-        Self { board, repairs, sessions: SessionOrders::new(), decoders, try_again, journal: None, past: None }
+        let (searching, followers) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(FOLLOWERS)));
+        let (sessions, journal, past, finder) = (SessionOrders::new(), None, None, None);
+        Self { board, repairs, sessions, decoders, try_again, journal, past, finder, searching, followers }
+    }
+
+    /// The same handle, which can search the log.
+    #[must_use]
+    pub(crate) fn with_finder(self, finder: Finder) -> Self {
+        Self { finder: Some(finder), ..self }
     }
 
     /// The same handle, which can open and close the sessions of these devices.
@@ -261,6 +302,43 @@ impl Ops {
             journal.settle_soon().await;
         }
         self.board.snapshot().journal.durable
+    }
+
+    /// Finds the reads of a chip or of a bib, with what became of each. Searches are carried out one
+    /// after the other, on a thread to which everything else of the box is preferred.
+    ///
+    /// # Errors
+    /// The journal is not open, or its log cannot be read.
+    pub(crate) async fn search(&self, query: SearchQuery) -> Result<SearchAnswer, OpsError> {
+        let (Some(finder), Some(journal)) = (self.finder.clone(), self.journal.clone()) else {
+            return Err(OpsError::NoJournal);
+        };
+        let place = Arc::clone(&self.searching).acquire_owned().await.map_err(|_| OpsError::Stopping)?;
+        journal.settle_soon().await;
+        let durable = journal.durable().0;
+        let (done, answer) = oneshot::channel();
+        let search = move || {
+            // Linux has a nice value for each thread, and this one ends with the search.
+            let _ = rustix::process::setpriority_process(None, SEARCH_NICE);
+            let _ = done.send(finder.search(&query, durable)); // whoever asked may be gone
+            drop(place);
+        };
+        let thread = std::thread::Builder::new().name("search".to_owned()).spawn(search);
+        thread.map_err(|error| OpsError::Failed(format!("the system gives no thread for a search: {error}")))?;
+        Ok(answer.await.map_err(|_| OpsError::Stopping)??)
+    }
+
+    /// The reads of the box after entry `after`, as they become durable.
+    ///
+    /// # Errors
+    /// The journal is not open, or as many commands as are allowed follow the reads.
+    pub(crate) fn follow(&self, after: u64) -> Result<Following, OpsError> {
+        let (Some(finder), Some(journal)) = (self.finder.clone(), self.journal.as_ref()) else {
+            return Err(OpsError::NoJournal);
+        };
+        let place = Arc::clone(&self.followers).try_acquire_owned().map_err(|_| OpsError::Followed)?;
+        let reader = journal.reader(Seq(after.saturating_add(1)));
+        Ok(Following { reader, finder, durable: journal.durable().0, _place: place })
     }
 
     /// Audits a session of a device and sends the missing passings again. `session` is the token of

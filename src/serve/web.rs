@@ -2,7 +2,7 @@
 //! they happen. Read only.
 //!
 //! Must hold:
-//! * This module cannot change or delay what is kept. It only reads the [`Board`].
+//! * This module cannot change or delay what is kept. It reads the [`Board`], and asks [`Ops`] to search.
 //! * A client has a bounded cost. There is a limit for connections, the size of a request's head
 //!   and the time to send it, the time for which an answer waits for a client that does not read,
 //!   and event streams. A request with a body is refused. One other machine cannot use all
@@ -30,6 +30,7 @@ mod live;
 mod metrics;
 mod page;
 mod past;
+mod search;
 mod view;
 
 use std::collections::HashMap;
@@ -191,17 +192,17 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
 /// Answers requests until `stop`. Then requests in progress may end within a second.
 pub(crate) async fn serve(
     page: WebPage,
-    ops: Ops,
+    ops: watch::Receiver<Ops>,
     sources: Sources,
     access: watch::Receiver<Audience>,
     stop: CancellationToken,
 ) {
-    let board = ops.board().clone();
+    let board = ops.borrow().board().clone();
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
     let live = Live::new(board.clone(), sources, assets::version());
     let drawing = tokio::spawn(live.clone().run(stop.clone()));
-    let router =
-        router(Web { board, access, live, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() }, ops);
+    let streams = Arc::new(Semaphore::new(STREAMS));
+    let router = router(Web { board, ops, access, live, streams, stop: stop.clone() });
     accept(listener, router, &stop).await;
     let _ = drawing.await;
 }
@@ -308,22 +309,25 @@ async fn connection(
 #[derive(Clone)]
 struct Web {
     board: Board,
+    ops: watch::Receiver<Ops>,
     access: watch::Receiver<Audience>,
     live: Live,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
-fn router(web: Web, ops: Ops) -> Router {
+fn router(web: Web) -> Router {
+    let past = past::routes(web.ops.borrow().clone());
     let guarded = Router::new()
         .route("/", get(page::show))
         .route("/plain", get(overview))
         .route("/events", get(live::watch_page))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
+        .route("/api/search", get(find))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
-        .merge(past::routes(ops))
+        .merge(past)
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(web.clone(), ask_token));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
@@ -445,6 +449,14 @@ async fn reads(
     Json(web.board.recent_reads(limit.unwrap_or(USUAL_READS).min(RECENT_READS))).into_response()
 }
 
+async fn find(
+    State(web): State<Web>,
+    asked: Result<Query<search::Asked>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let ops = web.ops.borrow().clone();
+    search::answer(ops, asked).await
+}
+
 async fn metrics_page(State(web): State<Web>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&web.board.snapshot())).into_response()
 }
@@ -462,8 +474,8 @@ async fn readyz(State(web): State<Web>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    let what = "here are / /plain /report /api/status /api/reads /api/events /api/history /api/report /metrics /healthz \
-                /readyz\n";
+    let what = "here are / /plain /report /api/status /api/reads /api/search /api/events /api/history /api/report \
+                /metrics /healthz /readyz\n";
     (StatusCode::NOT_FOUND, what).into_response()
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cloud::uplink::Ends;
 use crate::config::failure::Failure;
 use crate::decoders::Range;
+use crate::export::found::{SearchQuery, Sought};
 use crate::journal::control::Held;
 use crate::journal::{Audited, SendAgainOrder};
 use crate::model::correction::Correction;
@@ -25,6 +26,9 @@ pub(super) const REPAIR_TIME: Duration = Duration::from_secs(900);
 /// How long a session may take to open or close: what waits goes up first, and the calls have their
 /// own limits.
 pub(super) const SESSION_TIME: Duration = Duration::from_secs(240);
+
+/// How long a search may take: a log whose segments have no index yet is read as a whole.
+pub(super) const SEARCH_TIME: Duration = Duration::from_secs(120);
 
 /// A request. Each variant shows the form of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +127,21 @@ pub enum ControlRequest {
     /// `{"tried": N}`: sends again the passings of every device that were set aside because the
     /// cloud failed at them.
     TryAgain,
+    /// The [`crate::export::found::SearchAnswer`]: the reads of a chip or of a bib.
+    Search {
+        /// What is looked for.
+        query: SearchQuery,
+    },
+    /// `{"following": true, "durable": N}`: then a line for each read after entry `after`, as it
+    /// becomes durable ([`super::follow`]), until the client disconnects.
+    Follow {
+        /// The last entry that the client knows.
+        after: u64,
+        /// The chip or the bib.
+        what: Sought,
+        /// Only this decoder with all its sources, or only this source.
+        decoder: Option<String>,
+    },
     /// `{"decoder": NAME, "answer": "recording" | "refused" | "unknown", "header": [[KEY, VALUE],
     /// …], "why": …}`. After `recording`, lines of a capture file ([`crate::link::capture`])
     /// without its header follow until the client disconnects.
@@ -146,8 +165,10 @@ impl ControlRequest {
             | Self::Audited { .. }
             | Self::Rewind { .. }
             | Self::TryAgain
+            | Self::Follow { .. }
             | Self::Capture { .. } => ANSWER_TIME,
             Self::SessionOpen { .. } | Self::SessionClose { .. } => SESSION_TIME,
+            Self::Search { .. } => SEARCH_TIME,
             // They wait until reads that are held back are released.
             Self::Correct { .. } | Self::SendAgain { .. } | Self::Hold { .. } | Self::Release { .. } => REPAIR_TIME,
             Self::Repair { .. } | Self::Adopt { .. } | Self::LetGo { .. } => REPAIR_TIME,

@@ -25,19 +25,22 @@ struct Served {
     task: JoinHandle<()>,
 }
 
-async fn serve_with(token: Option<&str>) -> Served {
-    serve_past(token, None).await
+/// Commands of a box whose journal is not open.
+fn ops(board: &Board) -> watch::Receiver<Ops> {
+    let ops = Ops::new(board.clone(), Repairs::new(), Decoders::new(), watch::Sender::default());
+    watch::channel(ops).1
 }
 
-fn ops(board: &Board) -> Ops {
-    Ops::new(board.clone(), Repairs::new(), Decoders::new(), watch::Sender::default())
+async fn serve_with(token: Option<&str>) -> Served {
+    serve_past(token, None).await
 }
 
 async fn serve_past(token: Option<&str>, past: Option<Past>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
-    let ops = ops(&board);
+    let ops = ops(&board).borrow().clone();
     let ops = if let Some(past) = past { ops.with_past(past) } else { ops };
+    let ops = watch::channel(ops).1;
     let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
     let task = tokio::spawn(serve(page, ops, no_sources(), watch::Sender::new(access).subscribe(), stop.clone()));
     Served { address, board, stop, task }
@@ -66,6 +69,26 @@ fn read(seq: u64) -> RecentRead {
     let received = Timestamp::UNIX_EPOCH;
     let (decoder, chip, decoder_time) = ("mat".to_owned(), format!("CHIP{seq}"), "10:00:00.000".to_owned());
     RecentRead { seq, decoder, chip, decoder_time, received, antenna: None, rssi: None, hits: None }
+}
+
+#[tokio::test]
+async fn a_search_that_asks_for_nothing_says_what_to_ask_for_and_one_before_the_journal_is_open_says_that() {
+    let served = serve_with(None).await;
+    for (path, why) in [
+        ("/api/search", "q must be"),
+        ("/api/search?q=%20", "q must be"),
+        ("/api/search?q=7&limit=0", "limit must be"),
+        ("/api/search?q=7&limit=1001", "limit must be"),
+        ("/api/search?q=7&from=10:00", "from must be an instant"),
+        ("/api/search?q=7&to=x", "to must be an instant"),
+        ("/api/search?q=7&q=8", "the address must be"),
+    ] {
+        let (status, body) = served.get(path, "").await;
+        assert!(status == 400 && body.contains(why), "{path}: {status} {body}");
+    }
+    assert_eq!(served.get("/api/search?q=7", "").await, (503, "there is no journal\n".to_owned()));
+    let locked = serve_with(Some("secret")).await;
+    assert_eq!(locked.get("/api/search?q=7", "").await.0, 401);
 }
 
 #[tokio::test]

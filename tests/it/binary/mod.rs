@@ -10,6 +10,7 @@ mod correct;
 mod disk;
 mod faketime;
 mod faults;
+mod find;
 mod gone;
 mod hold;
 mod home;
