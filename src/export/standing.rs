@@ -106,6 +106,9 @@ pub struct Refusal {
 /// The reason of a read that was kept while the box was on hold, and dropped at its end.
 pub(super) const DROPPED_AT_RELEASE: &str = "dropped by choice: read while the box was on hold";
 
+/// The reason of a read whose passing was set aside, and dropped by a person.
+pub(super) const DROPPED_SET_ASIDE: &str = "dropped by choice: the cloud refused it or failed at it";
+
 /// The upload states of all reads of a stretch.
 pub(super) struct Standings {
     asked: AskedReads,
@@ -119,6 +122,8 @@ pub(super) struct Standings {
     let_go: BTreeMap<u64, u64>,
     /// The reads of the stretch that were released.
     were_held: HashSet<u64>,
+    /// Reads whose passings were set aside and then dropped.
+    dropped: HashSet<u64>,
     /// Reads that were sent again because their time was corrected: index of the session and number
     /// of the passing that was sent before.
     replaced: HashMap<u64, (u32, u64)>,
@@ -147,6 +152,7 @@ impl Standings {
             open: HashMap::new(),
             let_go: BTreeMap::new(),
             were_held: HashSet::new(),
+            dropped: HashSet::new(),
             replaced: HashMap::new(),
             passings: None,
             refusals: HashMap::new(),
@@ -155,7 +161,10 @@ impl Standings {
 
     /// Leaves the reads before `seq` out of the stretch from now on.
     pub(super) fn forget_before(&mut self, seq: u64) {
-        self.stretch = seq..=*self.stretch.end();
+        match &mut self.asked {
+            AskedReads::Stretch(stretch) => *stretch = seq..=*stretch.end(),
+            AskedReads::These(seqs) => *seqs = seqs.iter().copied().filter(|of| *of >= seq).collect(),
+        }
         self.by_seq.retain(|of, _| *of >= seq);
         self.let_go.retain(|_, of| *of >= seq);
         self.were_held.retain(|of| *of >= seq);
@@ -163,6 +172,7 @@ impl Standings {
         if let Some(passings) = &mut self.passings {
             passings.retain(|of, _| *of >= seq);
         }
+        self.refusals.retain(|of, _| *of >= seq);
     }
 
     /// The same, with the passing of each read.
@@ -238,6 +248,11 @@ impl Standings {
         self.asked.contains(seq).then_some(seq)
     }
 
+    /// Whether the passing of a read was set aside and then dropped.
+    pub(super) fn is_dropped(&self, seq: u64) -> bool {
+        self.dropped.contains(&seq)
+    }
+
     /// Marks a marker that is a duplicate.
     pub(super) fn suppress(&mut self, seq: u64) {
         self.put(seq, Standing::suppressed(WhySuppressed::Duplicate));
@@ -261,6 +276,21 @@ impl Standings {
                     let token = self.index_of(session);
                     self.by_seq.remove(&seq);
                     self.replaced.insert(seq, (token, item.num));
+                }
+            }
+            UploadEvent::Retry { items, .. } => {
+                for item in items {
+                    self.read(item.seq.0).map(|seq| self.by_seq.remove(&seq));
+                }
+            }
+            UploadEvent::Dropped { items, failing, .. } => {
+                for seq in items.iter().chain(failing) {
+                    let Some(seq) = self.read(seq.0) else { continue };
+                    let aside = self.by_seq.get(&seq).is_some_and(|standing| standing.mark == UploadMark::SetAside);
+                    if aside {
+                        self.by_seq.insert(seq, Standing::SUPPRESSED);
+                        self.dropped.insert(seq);
+                    }
                 }
             }
             UploadEvent::Batch(batch) => {
