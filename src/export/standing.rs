@@ -155,11 +155,15 @@ impl Standings {
 
     /// Leaves the reads before `seq` out of the stretch from now on.
     pub(super) fn forget_before(&mut self, seq: u64) {
-        self.stretch = seq..=*self.stretch.end();
+        self.asked = match &self.asked {
+            AskedReads::Stretch(stretch) => AskedReads::Stretch(seq..=*stretch.end()),
+            AskedReads::These(seqs) => AskedReads::These(seqs.iter().copied().filter(|of| *of >= seq).collect()),
+        };
         self.by_seq.retain(|of, _| *of >= seq);
         self.let_go.retain(|_, of| *of >= seq);
         self.were_held.retain(|of| *of >= seq);
         self.replaced.retain(|of, _| *of >= seq);
+        self.refusals.retain(|of, _| *of >= seq);
         if let Some(passings) = &mut self.passings {
             passings.retain(|of, _| *of >= seq);
         }
