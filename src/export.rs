@@ -30,9 +30,11 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -48,7 +50,7 @@ use crate::model::escape::escape;
 use crate::model::source;
 pub(crate) use index::refresh;
 use index::{Block, Index, Need, is_ours};
-pub(crate) use newest::{NewestRead, NewestReads, ReadFate};
+pub(crate) use newest::{NewestFate, NewestRead, NewestReads};
 pub use reading::Reading;
 use reading::instant_in;
 use standing::{DROPPED_AT_RELEASE, DROPPED_SET_ASIDE, Standing, Standings};
@@ -79,6 +81,18 @@ pub struct Query {
     pub decoder: Option<String>,
     /// Only entries up to this number.
     pub durable: u64,
+    /// Is told how far the export is.
+    pub told: Option<HowFar>,
+}
+
+/// Is called with the parts of an export that are done, and how many there are.
+#[derive(Clone)]
+pub struct HowFar(pub Arc<dyn Fn(u64, u64) + Send + Sync>);
+
+impl fmt::Debug for HowFar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HowFar")
+    }
 }
 
 /// Counts of an export.
@@ -195,7 +209,12 @@ pub fn export(
         }
         write_header(table)?;
     }
-    for stretch in stretches(&index, query, (STRETCH, Releases::Skipped)) {
+    let stretches = stretches(&index, query, (STRETCH, Releases::Skipped));
+    let parts = stretches.len() as u64;
+    for (done, stretch) in (0..).zip(stretches) {
+        if let Some(HowFar(tell)) = &query.told {
+            tell(done, parts);
+        }
         let standings = Standings::of(stretch.frames.0..=stretch.frames.1);
         let standings = fill(standings, &index, query.durable).map_err(ExportError::Read)?;
         summary.damaged += for_each(&index, &stretch, query.durable, |entry| {

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
-pub use self::lamps::{Lamp, Mark, lamps};
+pub use self::lamps::{Lamp, LampName, Mark, lamps};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::{Cause, ProblemCode};

@@ -286,6 +286,7 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
             Ok(Invitation { token, listen }) => json!({ "token": token, "valid_s": LIFE.as_secs(), "listen": listen }),
             Err(why) => json!({ "refused": why.to_string() }),
         }),
+        ControlRequest::Reads { limit } => Ok(json!({ "reads": ops.reads(limit) })),
         ControlRequest::Durable => Ok(json!({ "durable": ops.durable().await })),
         ControlRequest::Repair { device, session } => {
             ops.repair(&device, session).await.map(|repaired| Value::from(&repaired))

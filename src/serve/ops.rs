@@ -49,7 +49,7 @@ use crate::model::clock::Zones;
 use crate::model::correction::Correction;
 use crate::model::source;
 use crate::model::text::{printable, tail};
-use crate::status::{Board, HoldStatus, Problem, ProblemCode, Snapshot};
+use crate::status::{Board, HoldStatus, Problem, ProblemCode, RECENT_READS, RecentRead, Snapshot};
 
 /// How long an order about a session may wait for its uplink, which may wait for a key or an answer,
 /// and which sends what waits first.
@@ -392,6 +392,11 @@ impl Ops {
             show_counts(journal, &self.board);
         }
         self.board.snapshot()
+    }
+
+    /// The newest reads that are kept, the newest first.
+    pub(crate) fn reads(&self, limit: usize) -> Vec<RecentRead> {
+        self.board.recent_reads(limit.min(RECENT_READS))
     }
 
     /// The last sequence number that would survive a power cut. Whoever asks reads the log next, so

@@ -226,10 +226,15 @@ pub(crate) fn door_of(status: &StatusConfig, actual: Option<SocketAddr>) -> Resu
 
 /// Answers requests until `stop`. Then requests in progress may end within a second.
 pub(crate) async fn serve(page: WebPage, serving: Serving, stop: CancellationToken) {
-    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &serving.board)).await else { return };
-    let live = Live::new(serving.board.clone(), serving.sources.clone(), assets::version());
-    let drawing = tokio::spawn(live.clone().run(stop.clone()));
-    accept(listener, router(serving, live, &stop), &stop).await;
+    let Serving { board, sources, access, invites, ops } = serving;
+    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
+    let door = Door::new(&board.name(), access.clone(), invites);
+    let doing = Doing::new(door.clone(), ops.clone(), sources.reading.clone(), stop.clone());
+    let streams = Arc::new(Semaphore::new(STREAMS));
+    let live = Live::new(board.clone(), sources, assets::version(), Arc::clone(&streams), stop.clone());
+    let drawing = tokio::spawn(live.clone().run());
+    let router = router(Web { board, ops, access, streams, stop: stop.clone() }, live, door, doing);
+    accept(listener, router, &stop).await;
     let _ = drawing.await;
 }
 
@@ -339,27 +344,21 @@ struct Web {
     board: Board,
     ops: watch::Receiver<Ops>,
     access: watch::Receiver<Audience>,
-    live: Live,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
-fn router(serving: Serving, live: Live, stop: &CancellationToken) -> Router {
-    let Serving { board, sources, access, invites, ops } = serving;
-    let door = Door::new(&board.name(), access.clone(), invites);
-    let past = past::routes(ops.borrow().clone());
-    let doing = Doing::new(door.clone(), ops.clone(), sources.reading, stop.clone());
-    let web = Web { board, ops, access, live, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() };
+fn router(web: Web, live: Live, door: Door, doing: Doing) -> Router {
+    let past = past::routes(web.ops.borrow().clone());
     let guarded = Router::new()
-        .route("/", get(page::show))
         .route("/plain", get(overview))
-        .route("/events", get(live::watch_page))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
         .route("/api/search", get(find))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
         .merge(past)
+        .merge(page::routes(live))
         .with_state(web.clone())
         .merge(doing::router(doing))
         .fallback(nothing_here)
@@ -512,7 +511,7 @@ struct Stream {
 }
 
 async fn events(State(web): State<Web>) -> Response {
-    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return too_many_streams() };
+    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return live::too_many_streams() };
     let first = Stream { changed: web.board.changed(), web, last: None, _place: place };
     let events = stream::unfold(first, |mut stream| async move {
         let stop = stream.web.stop.clone();
@@ -520,11 +519,6 @@ async fn events(State(web): State<Web>) -> Response {
         Some((Ok::<_, Infallible>(event), stream))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
-}
-
-fn too_many_streams() -> Response {
-    let later = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
-    (StatusCode::SERVICE_UNAVAILABLE, later, "too many event streams are open\n").into_response()
 }
 
 impl Stream {

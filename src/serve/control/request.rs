@@ -41,6 +41,12 @@ pub enum ControlRequest {
     /// `{"token": WORD, "valid_s": N, "listen": ADDRESS}`, or `{"refused": WHY}`: makes a token for one
     /// use, with which a browser is let in to the page.
     Invite,
+    /// `{"reads": [READ, …]}`: the newest reads, the newest first, each a
+    /// [`crate::status::RecentRead`].
+    Reads {
+        /// How many at most.
+        limit: usize,
+    },
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
     /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends again
@@ -227,6 +233,7 @@ impl ControlRequest {
         match self {
             Self::Status
             | Self::Invite
+            | Self::Reads { .. }
             | Self::Durable
             | Self::Audited { .. }
             | Self::Rewind { .. }

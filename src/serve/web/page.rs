@@ -1,27 +1,28 @@
 //! The page as one answer: the first view, drawn before its script runs.
 
 use askama::Template;
-use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
 use jiff::Timestamp;
 
-use super::artist::ROWS;
+use super::assets;
 use super::door::Visitor;
-use super::frame::Frame;
+use super::frame::PageFrame;
+use super::live::{self, Live};
 use super::view::{ages_filled, look_of, state_word};
-use super::{Web, assets};
 use crate::model::shown::ShownIn;
 use crate::model::text::printable;
 use crate::status::BoxState;
 
 /// Rows of the first view. The first event brings the others.
-const FIRST_ROWS: usize = ROWS / 2;
+const FIRST_ROWS: usize = 8;
 
 #[derive(Template)]
 #[template(path = "page.html")]
-struct Page<'a> {
+struct BoxPage<'a> {
     /// The version of the files.
     version: &'a str,
     /// The name of the box.
@@ -34,32 +35,32 @@ struct Page<'a> {
     now: &'a str,
     zone: &'a str,
     /// The parts.
-    frame: &'a Frame,
+    frame: &'a PageFrame,
     /// The rows of the first view.
-    rows: &'a [super::frame::Row],
+    rows: &'a [super::frame::PageRow],
     /// Whether there are plots.
     plots: bool,
-    /// The word of the login. `None`: this browser is not logged in.
+    /// The token of a login, for the forms. `None`: nobody is logged in.
     csrf: Option<&'a str>,
 }
 
-/// The page at `/`.
-pub(super) async fn show(
-    State(web): State<Web>,
-    Extension(visitor): Extension<Visitor>,
-    headers: HeaderMap,
-) -> Response {
-    let frame = web.live.frame().await;
-    let (state, _) = web.board.look();
+/// The page at `/`, and its stream.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(live: Live) -> Router<S> {
+    Router::new().route("/", get(show)).route("/events", get(live::watch_page)).with_state(live)
+}
+
+async fn show(State(live): State<Live>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
+    let frame = live.frame().await;
+    let (state, _) = live.board().look();
     let csrf = visitor.login().map(|login| &*login.csrf);
-    let html = first_view(&web.board.name(), state, &ShownIn::of_the_box(), &frame, csrf);
+    let html = first_view(&live.board().name(), state, &ShownIn::of_the_box(), &frame, csrf);
     answer(html, &headers)
 }
 
 /// The page with this drawing in it. `csrf`: the word of the login of this browser.
-pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &Frame, csrf: Option<&str>) -> String {
+pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &PageFrame, csrf: Option<&str>) -> String {
     let now = Timestamp::from_millisecond(frame.beat.wall_ms).unwrap_or_default();
-    let page = Page {
+    let page = BoxPage {
         version: assets::version(),
         name: &printable(name),
         state: state.word(),

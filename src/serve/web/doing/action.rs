@@ -66,7 +66,7 @@ impl KnownSession {
 
 /// What is asked before something that cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Question {
+pub(super) struct ConfirmQuestion {
     /// The question.
     pub title: String,
     /// What happens, and to how many.
@@ -183,19 +183,19 @@ impl PageAction {
     }
 
     /// The question before it, if it cannot be taken back.
-    pub(super) fn question(&self, ops: &Ops) -> Option<Question> {
+    pub(super) fn question(&self, ops: &Ops) -> Option<ConfirmQuestion> {
         match self {
             Self::Rewind { .. } | Self::TryAgain | Self::Hold | Self::SessionOpen { ends: None, .. } => None,
             Self::Marker { .. } | Self::RestartLink { .. } | Self::Seen { .. } => None,
             Self::ReleaseSetAside { .. } | Self::Resend { .. } => None,
-            Self::DropSetAside { ids } => Some(Question {
+            Self::DropSetAside { ids } => Some(ConfirmQuestion {
                 title: format!("Drop {} passings?", ids.len()),
                 happens: format!("{} passings never go to the cloud.", ids.len()),
                 stays: "Their reads stay on this box and in every export, with the reason.".to_owned(),
                 yes: format!("Yes, drop {}", ids.len()),
                 no: "No, keep them set aside",
             }),
-            Self::MakeRoom { through } => Some(Question {
+            Self::MakeRoom { through } => Some(ConfirmQuestion {
                 title: "Remove the oldest files of the log?".to_owned(),
                 happens: format!(
                     "The files up to entry {} are removed from this box. Nobody gets them back, unless you have downloaded \
@@ -210,7 +210,7 @@ impl PageAction {
             Self::Release { how: Held::Send } => None,
             Self::Release { how: Held::Drop } => {
                 let count = ops.status().hold.map_or(0, |hold| hold.reads);
-                Some(Question {
+                Some(ConfirmQuestion {
                     title: format!("Send none of the {count}?"),
                     happens: format!("The {count} reads since the hold began never go to a session."),
                     stays: "They stay on this box and in every export, with the reason.".to_owned(),
@@ -220,7 +220,7 @@ impl PageAction {
             }
             Self::LetGo { .. } => {
                 let count = ops.status().journal.reads.map_or(0, |reads| reads.held_back);
-                Some(Question {
+                Some(ConfirmQuestion {
                     title: "Upload reads that are held back?".to_owned(),
                     happens: format!(
                         "{count} reads are held back, because they may be of another race. They become passings \
@@ -231,7 +231,7 @@ impl PageAction {
                     no: "No, keep holding them back",
                 })
             }
-            Self::SessionOpen { alias, ends: Some(ends), .. } => Some(Question {
+            Self::SessionOpen { alias, ends: Some(ends), .. } => Some(ConfirmQuestion {
                 title: format!("Open “{}”?", printable(alias)),
                 happens: format!("The running session {} ends for ever.", ends.in_words()),
                 stays:
@@ -240,7 +240,7 @@ impl PageAction {
                 yes: format!("Yes, open “{}”", printable(alias)),
                 no: "No, keep the running session",
             }),
-            Self::SessionClose { session, .. } => Some(Question {
+            Self::SessionClose { session, .. } => Some(ConfirmQuestion {
                 title: format!("Close {}?", session.in_words()),
                 happens: "The session ends for ever. Until another one is open, nothing is uploaded.".to_owned(),
                 stays: "What waits goes into it first. What is read from then on stays safe on this box.".to_owned(),
