@@ -562,7 +562,8 @@ mod tests {
     fn the_count_of_a_session_is_shown_with_that_session_only() {
         let board = Board::new("finish");
         let session = |tail: &str| {
-            let session = SessionStatus { alias: None, token_tail: tail.to_owned(), numbered: None };
+            let session =
+                SessionStatus { alias: None, token_tail: tail.to_owned(), token: tail.into(), numbered: None };
             board.upload("A", |upload| upload.session = Some(session));
         };
         let shown = || board.snapshot().uploads[0].session.clone().unwrap().numbered;

@@ -228,6 +228,9 @@ pub struct SessionStatus {
     pub alias: Option<String>,
     /// The last six characters of the token.
     pub token_tail: String,
+    /// The token. It is shown nowhere.
+    #[serde(skip)]
+    pub token: Box<str>,
     /// How many passings of this box have a number in the session: those in the cloud, and those on
     /// their way. That is since the session was opened. `None`: it is not known.
     #[serde(default)]

@@ -26,6 +26,7 @@ const SVG: &str = "image/svg+xml";
 /// All files, by their names.
 const FILES: &[Asset] = &[
     Asset { name: "page.css", kind: CSS, text: include_str!("assets/page.css") },
+    Asset { name: "door.css", kind: CSS, text: include_str!("assets/door.css") },
     Asset { name: "page.js", kind: JS, text: include_str!("assets/page.js") },
     Asset { name: "parts.js", kind: JS, text: include_str!("assets/parts.js") },
     Asset { name: "clock.js", kind: JS, text: include_str!("assets/clock.js") },
