@@ -282,11 +282,11 @@ impl From<Value> for Reply {
 async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
     let done = match request {
         ControlRequest::Status => Ok(serde_json::to_value(ops.status())?),
+        ControlRequest::Reads { limit } => Ok(json!({ "reads": ops.reads(limit) })),
         ControlRequest::Invite => Ok(match ops.invite() {
             Ok(Invitation { token, listen }) => json!({ "token": token, "valid_s": LIFE.as_secs(), "listen": listen }),
             Err(why) => json!({ "refused": why.to_string() }),
         }),
-        ControlRequest::Reads { limit } => Ok(json!({ "reads": ops.reads(limit) })),
         ControlRequest::Durable => Ok(json!({ "durable": ops.durable().await })),
         ControlRequest::Repair { device, session } => {
             ops.repair(&device, session).await.map(|repaired| Value::from(&repaired))

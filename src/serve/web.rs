@@ -226,15 +226,12 @@ pub(crate) fn door_of(status: &StatusConfig, actual: Option<SocketAddr>) -> Resu
 
 /// Answers requests until `stop`. Then requests in progress may end within a second.
 pub(crate) async fn serve(page: WebPage, serving: Serving, stop: CancellationToken) {
-    let Serving { board, sources, access, invites, ops } = serving;
-    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
-    let door = Door::new(&board.name(), access.clone(), invites);
-    let doing = Doing::new(door.clone(), ops.clone(), sources.reading.clone(), stop.clone());
+    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &serving.board)).await else { return };
     let streams = Arc::new(Semaphore::new(STREAMS));
-    let live = Live::new(board.clone(), sources, assets::version(), Arc::clone(&streams), stop.clone());
+    let (board, sources) = (serving.board.clone(), serving.sources.clone());
+    let live = Live::new(board, sources, assets::version(), Arc::clone(&streams), stop.clone());
     let drawing = tokio::spawn(live.clone().run());
-    let router = router(Web { board, ops, access, streams, stop: stop.clone() }, live, door, doing);
-    accept(listener, router, &stop).await;
+    accept(listener, router(serving, live, streams, &stop), &stop).await;
     let _ = drawing.await;
 }
 
@@ -348,8 +345,12 @@ struct Web {
     stop: CancellationToken,
 }
 
-fn router(web: Web, live: Live, door: Door, doing: Doing) -> Router {
-    let past = past::routes(web.ops.borrow().clone());
+fn router(serving: Serving, live: Live, streams: Arc<Semaphore>, stop: &CancellationToken) -> Router {
+    let Serving { board, sources, access, invites, ops } = serving;
+    let door = Door::new(&board.name(), access.clone(), invites);
+    let past = past::routes(ops.borrow().clone());
+    let doing = Doing::new(door.clone(), ops.clone(), sources.reading, stop.clone());
+    let web = Web { board, ops, access, streams, stop: stop.clone() };
     let guarded = Router::new()
         .route("/plain", get(overview))
         .route("/api/status", get(status))
@@ -358,8 +359,8 @@ fn router(web: Web, live: Live, door: Door, doing: Doing) -> Router {
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
         .merge(past)
-        .merge(page::routes(live))
         .with_state(web.clone())
+        .merge(page::routes(live))
         .merge(doing::router(doing))
         .fallback(nothing_here)
         .layer(middleware::from_fn(door::must_see));

@@ -38,15 +38,15 @@ pub(super) const SEARCH_TIME: Duration = Duration::from_secs(120);
 pub enum ControlRequest {
     /// Answers with the [`crate::status::Snapshot`].
     Status,
-    /// `{"token": WORD, "valid_s": N, "listen": ADDRESS}`, or `{"refused": WHY}`: makes a token for one
-    /// use, with which a browser is let in to the page.
-    Invite,
     /// `{"reads": [READ, …]}`: the newest reads, the newest first, each a
     /// [`crate::status::RecentRead`].
     Reads {
         /// How many at most.
         limit: usize,
     },
+    /// `{"token": WORD, "valid_s": N, "listen": ADDRESS}`, or `{"refused": WHY}`: makes a token for one
+    /// use, with which a browser is let in to the page.
+    Invite,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
     /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends again
@@ -232,8 +232,8 @@ impl ControlRequest {
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Status
-            | Self::Invite
             | Self::Reads { .. }
+            | Self::Invite
             | Self::Durable
             | Self::Audited { .. }
             | Self::Rewind { .. }

@@ -40,7 +40,7 @@ struct BoxPage<'a> {
     rows: &'a [super::frame::PageRow],
     /// Whether there are plots.
     plots: bool,
-    /// The token of a login, for the forms. `None`: nobody is logged in.
+    /// The word of the login, for the forms. `None`: this browser is not logged in.
     csrf: Option<&'a str>,
 }
 
