@@ -22,9 +22,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
-use self::action::{ConfirmQuestion, Mistake, PageAction};
+use self::action::{ConfirmQuestion, FormMistake, PageAction};
 pub(crate) use self::hands::Doing;
-use super::door::form::{Fields, read_form};
+use super::door::form::{FormFields, read_form};
 use super::door::pages::no_token;
 use super::door::{FormRefusal, Visitor, may_change};
 use super::shell::{Shell, html};
@@ -125,7 +125,7 @@ fn refused(doing: &Doing, refusal: FormRefusal, parts: &axum::http::request::Par
     }
 }
 
-fn mistaken(doing: &Doing, visitor: &Visitor, what: &str, form: &Fields, mistake: &Mistake) -> Response {
+fn mistaken(doing: &Doing, visitor: &Visitor, what: &str, form: &FormFields, mistake: &FormMistake) -> Response {
     let status = if mistake.unknown { StatusCode::NOT_FOUND } else { StatusCode::UNPROCESSABLE_ENTITY };
     if visitor.login().is_none() {
         return (status, format!("{}\n", mistake.text)).into_response();
@@ -141,7 +141,7 @@ fn confirm(
     doing: &Doing,
     visitor: &Visitor,
     what: &str,
-    form: &Fields,
+    form: &FormFields,
     (action, question): (&PageAction, &ConfirmQuestion),
 ) -> Response {
     if visitor.login().is_none() {

@@ -36,7 +36,7 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::form::{Fields, SentBy, sent_by};
+use self::form::{FormFields, SentBy, sent_by};
 use self::logins::Logins;
 pub(crate) use self::logins::{How, LIFE, Login, OutcomeLine};
 use self::tries::Tries;
@@ -233,7 +233,12 @@ impl Door {
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn may_change(visitor: &Visitor, headers: &HeaderMap, uri: &Uri, form: &Fields) -> Result<(), FormRefusal> {
+pub(crate) fn may_change(
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    uri: &Uri,
+    form: &FormFields,
+) -> Result<(), FormRefusal> {
     let by = sent_by(headers, uri);
     match &visitor.may {
         May::Enter => Err(FormRefusal::NotIn),

@@ -8,7 +8,7 @@ use crate::model::chip::{Label, Seq};
 use crate::model::shown::ShownIn;
 use crate::model::text::{printable, tail};
 use crate::serve::ops::{MARKER_MAX, Ops, OpsError, marker_text};
-use crate::serve::web::door::form::Fields;
+use crate::serve::web::door::form::FormFields;
 
 /// Longest name or text that somebody types, in characters.
 const LONGEST: usize = 200;
@@ -81,7 +81,7 @@ pub(super) struct ConfirmQuestion {
 
 /// What is wrong with a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
+pub(super) struct FormMistake {
     /// What is wrong, and what to do.
     pub text: String,
     /// The page of the form.
@@ -101,8 +101,8 @@ impl PageAction {
     ///
     /// # Errors
     /// What is wrong, in words for the person who sent it.
-    pub(super) fn parse(what: &str, form: &Fields, ops: &Ops) -> Result<Self, Mistake> {
-        let wrong = |page: &'static str| move |text: String| Mistake { text, page, unknown: false };
+    pub(super) fn parse(what: &str, form: &FormFields, ops: &Ops) -> Result<Self, FormMistake> {
+        let wrong = |page: &'static str| move |text: String| FormMistake { text, page, unknown: false };
         match what {
             "rewind" => rewind(form, ops).map_err(wrong(DECODERS)),
             "let-go" => {
@@ -133,7 +133,7 @@ impl PageAction {
             "session-close" => session_close(form, ops).map_err(wrong(SESSIONS)),
             _ => {
                 let text = "This box cannot do that. The page may be of an older version: load it again.".to_owned();
-                Err(Mistake { text, page: DECODERS, unknown: true })
+                Err(FormMistake { text, page: DECODERS, unknown: true })
             }
         }
     }
@@ -370,7 +370,7 @@ fn told(done: Result<SessionChange, OpsError>) -> Result<String, String> {
 }
 
 /// A decoder that a form names.
-fn known_decoder(form: &Fields, ops: &Ops) -> Result<String, String> {
+fn known_decoder(form: &FormFields, ops: &Ops) -> Result<String, String> {
     let name = form.get("decoder");
     let known = ops.status().decoders.iter().any(|decoder| decoder.name == name);
     match known {
@@ -379,7 +379,7 @@ fn known_decoder(form: &Fields, ops: &Ops) -> Result<String, String> {
     }
 }
 
-fn rewind(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn rewind(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let decoder = known_decoder(form, ops)?;
     let number = |name: &str, label: &str| {
         let text = form.get(name);
@@ -402,7 +402,7 @@ fn rewind(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
 }
 
 /// The device that a form names, and its running session.
-fn device(form: &Fields, ops: &Ops) -> Result<(String, Option<KnownSession>), String> {
+fn device(form: &FormFields, ops: &Ops) -> Result<(String, Option<KnownSession>), String> {
     let status = ops.status();
     let found = status.uploads.into_iter().find(|upload| upload.device_id == form.get("device"));
     let upload = found.ok_or("This box does not upload to that device. Load the page again.")?;
@@ -422,13 +422,13 @@ fn device(form: &Fields, ops: &Ops) -> Result<(String, Option<KnownSession>), St
     })
 }
 
-fn session_open(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn session_open(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let (device, ends) = device(form, ops)?;
     let alias = name(form.get("alias"))?;
     Ok(PageAction::SessionOpen { device, alias, ends })
 }
 
-fn session_close(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn session_close(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let (device, session) = device(form, ops)?;
     let session = session.ok_or("No session is running, so there is none to close.")?;
     Ok(PageAction::SessionClose { device, session })
@@ -448,7 +448,7 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn marker(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn marker(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let text = marker_text(form.get("text"))
         .ok_or_else(|| format!("A marker needs a text of 1 to {MARKER_MAX} characters, such as “gun”."))?;
     let decoder = match form.get("decoder") {
@@ -459,7 +459,7 @@ fn marker(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
 }
 
 /// The passings that a form names.
-fn ids(form: &Fields) -> Result<Vec<u64>, String> {
+fn ids(form: &FormFields) -> Result<Vec<u64>, String> {
     let ids: Result<Vec<u64>, _> = form.all("id").map(str::parse).collect();
     match ids {
         Ok(ids) if ids.is_empty() => Err("Choose at least one passing.".to_owned()),
@@ -468,7 +468,7 @@ fn ids(form: &Fields) -> Result<Vec<u64>, String> {
     }
 }
 
-fn resend(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn resend(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let device = form.get("device");
     if !ops.status().uploads.iter().any(|upload| upload.device_id == device) {
         return Err("This box does not upload to that device. Load the page again.".to_owned());
