@@ -6,13 +6,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
-    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, passings, probe, reads, report,
-    resend, rewind, search, session, setup, simulate, status, watch,
+    audit, capture, check, correct, decode, demo, device, export, generate, hold, import_boot, link, marker, passings,
+    probe, reads, report, resend, rewind, room, search, seen, session, set_aside, setup, simulate, status, watch,
 };
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -63,6 +63,18 @@ enum Command {
     Hold(hold::HoldArgs),
     /// End a hold: send what was read meanwhile, or none of it.
     Release(hold::ReleaseArgs),
+    /// Put a marker with the time of the box, such as the gun.
+    Marker(marker::MarkerArgs),
+    /// The passings that the cloud refused or fails at: list them, send them again, or drop them.
+    #[command(subcommand)]
+    SetAside(set_aside::SetAsideCommand),
+    /// Acknowledge a loss that happened, so that it is not shown any more.
+    Seen(seen::SeenArgs),
+    /// Show what may go from the card although its retention is not over, and remove it.
+    Room(room::RoomArgs),
+    /// The link to a decoder.
+    #[command(subcommand)]
+    Link(link::LinkCommand),
     /// Move the times of reads whose decoder had a wrong clock or time zone. What is in the cloud is
     /// listed, and sent again under new numbers only if --send-again says so.
     Correct(correct::CorrectArgs),
@@ -95,6 +107,10 @@ enum Command {
     /// Show what a decoder really sends: a capture or raw bytes in, one JSON object per record on
     /// standard output.
     Decode(decode::DecodeArgs),
+    /// Write the completions of a shell to standard output. The package installs them.
+    Completions(generate::CompletionsArgs),
+    /// Write the man pages into a directory. The package installs them.
+    Man(generate::ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +120,11 @@ struct RunArgs {
     /// Show the page here instead of at the configured address ("off": nowhere).
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
+}
+
+/// The definitions of all commands.
+pub(crate) fn program() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process was started with.
@@ -178,6 +199,11 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Resend(args) => block_on(resend::run(args)),
         Command::Hold(args) => block_on(hold::hold(args)),
         Command::Release(args) => block_on(hold::release(args)),
+        Command::Marker(args) => block_on(marker::run(args)),
+        Command::SetAside(what) => block_on(set_aside::run(what)),
+        Command::Seen(args) => block_on(seen::run(args)),
+        Command::Room(args) => block_on(room::run(args)),
+        Command::Link(what) => block_on(link::run(what)),
         Command::Correct(args) => block_on(correct::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
         Command::Device(what) => block_on(device::run(what)),
@@ -189,6 +215,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Probe(args) => block_on(probe::run(args)),
         Command::Decode(args) => decode::run(args),
+        Command::Completions(args) => generate::completions(&args, program()),
+        Command::Man(args) => generate::man(&args, program()),
     }
 }
 
@@ -211,14 +239,55 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     /// Commands that show no time to a person, or whose --timezone is the zone of a decoder's clock:
     /// what `capture` and `decode` write is for programs, and `setup` writes that zone.
-    const WITHOUT_TIMES: [&str; 10] =
-        ["run", "setup", "resend", "hold", "release", "import-boot", "demo", "simulate", "capture", "decode"];
+    const WITHOUT_TIMES: [&str; 13] = [
+        "run",
+        "setup",
+        "hold",
+        "release",
+        "seen",
+        "link",
+        "import-boot",
+        "demo",
+        "simulate",
+        "capture",
+        "decode",
+        "completions",
+        "man",
+    ];
+
+    /// Commands without `--json`, and why. docs/timer/commands.md says the same.
+    const WITHOUT_JSON: [(&str, &str); 10] = [
+        ("run", "it writes its log alone; [log] format makes it JSON"),
+        ("setup", "it talks with a person; what it checks is told by `check --json`"),
+        ("import-boot", "it writes its log alone, and the reason on the boot partition"),
+        ("export", "--format jsonl is its JSON"),
+        ("report", "--format json is its JSON"),
+        ("capture", "what it writes is the capture"),
+        ("decode", "it always writes JSON"),
+        ("simulate", "it shows a person what goes on"),
+        ("completions", "what it writes is for a shell"),
+        ("man", "what it writes are pages"),
+    ];
+
+    #[test]
+    fn every_command_that_tells_something_tells_it_as_json_too() {
+        let cli = Cli::command();
+        let has = |command: &clap::Command| command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+        for command in cli.get_subcommands() {
+            let without = WITHOUT_JSON.iter().any(|(name, _)| *name == command.get_name());
+            let of_it: Vec<_> = command.get_subcommands().collect();
+            for one in if of_it.is_empty() { vec![command] } else { of_it } {
+                assert_eq!(has(one), !without, "{} {}", command.get_name(), one.get_name());
+            }
+        }
+        for (name, _) in WITHOUT_JSON {
+            assert!(cli.find_subcommand(name).is_some(), "there is no {name} any more");
+        }
+    }
 
     #[test]
     fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {

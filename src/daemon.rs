@@ -54,7 +54,7 @@ use self::signals::{Signals, Wish};
 use crate::cloud::audit;
 use crate::cloud::passing::{BibFile, Bibs, Mapper, UnknownChips};
 use crate::cloud::rufus;
-use crate::cloud::uplink::{self, Ties, UplinkConfig};
+use crate::cloud::uplink::{self, Ties, TryAgain, UplinkConfig};
 use crate::config::failure::Failure;
 use crate::config::{CloudConfig, Config, LoadOptions, Loaded};
 use crate::export;
@@ -87,7 +87,7 @@ pub struct Daemon {
     reread: watch::Sender<u64>,
     /// Changes when somebody wants the box to send again now the passings at which the cloud
     /// failed.
-    try_again: watch::Sender<u64>,
+    try_again: watch::Sender<TryAgain>,
     stop: CancellationToken,
     tasks: JoinSet<(String, Result<(), Failure>)>,
     /// Handles through which other parts ask the decoders. It includes the decoders that wait for

@@ -30,9 +30,11 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -42,16 +44,16 @@ use crate::journal::control::Holds;
 use crate::journal::entries::Entries;
 use crate::journal::entry::{BadLine, Body, Entry};
 use crate::journal::log::{LogLine, LogPlace};
-use crate::model::chip::{ChipRead, Label, Sighting, Stamp};
+use crate::model::chip::{ChipRead, Label, Marker, Sighting, Stamp};
 use crate::model::clock;
 use crate::model::escape::escape;
 use crate::model::source;
 pub(crate) use index::refresh;
 use index::{Block, Index, Need, is_ours};
-pub(crate) use newest::{NewestRead, NewestReads, ReadFate};
+pub(crate) use newest::{NewestFate, NewestRead, NewestReads};
 pub use reading::Reading;
 use reading::instant_in;
-use standing::{DROPPED_AT_RELEASE, Standing, Standings};
+use standing::{DROPPED_AT_RELEASE, DROPPED_SET_ASIDE, Standing, Standings};
 pub use standing::{Refusal, UploadMark, WhySuppressed};
 
 /// The format of the exported file.
@@ -79,6 +81,18 @@ pub struct Query {
     pub decoder: Option<String>,
     /// Only entries up to this number.
     pub durable: u64,
+    /// Is told how far the export is.
+    pub told: Option<HowFar>,
+}
+
+/// Is called with the parts of an export that are done, and how many there are.
+#[derive(Clone)]
+pub struct HowFar(pub Arc<dyn Fn(u64, u64) + Send + Sync>);
+
+impl fmt::Debug for HowFar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HowFar")
+    }
 }
 
 /// Counts of an export.
@@ -195,7 +209,12 @@ pub fn export(
         }
         write_header(table)?;
     }
-    for stretch in stretches(&index, query, (STRETCH, Releases::Skipped)) {
+    let stretches = stretches(&index, query, (STRETCH, Releases::Skipped));
+    let parts = stretches.len() as u64;
+    for (done, stretch) in (0..).zip(stretches) {
+        if let Some(HowFar(tell)) = &query.told {
+            tell(done, parts);
+        }
         let standings = Standings::of(stretch.frames.0..=stretch.frames.1);
         let standings = fill(standings, &index, query.durable).map_err(ExportError::Read)?;
         summary.damaged += for_each(&index, &stretch, query.durable, |entry| {
@@ -425,7 +444,9 @@ fn row<'a>(
         }
         Body::Marker(marker) => {
             row.kind = "marker";
-            row.reason = Some(&marker.kind);
+            // What somebody wrote says more than that it was written by hand.
+            let text = marker.name.as_deref().filter(|_| &*marker.kind == Marker::BY_HAND);
+            row.reason = Some(text.unwrap_or(&marker.kind));
             row.decoder_time = marker.stamp.as_ref().map(Stamp::to_string);
             row.location = marker.location.as_deref();
             row.position = marker.position.as_ref().map(|position| position.number);
@@ -453,6 +474,9 @@ fn without_batch(
     standings: &Standings,
     holds: &Holds,
 ) -> (UploadMark, Option<&'static str>) {
+    if standings.is_dropped(seq) {
+        return (state, Some(DROPPED_SET_ASIDE));
+    }
     if state != UploadMark::Pending || standings.get(seq).is_some() || standings.is_let_go(seq) {
         return (state, None);
     }

@@ -194,7 +194,7 @@ impl Decoder {
                         .await;
                     match ended.end {
                         End::Stopped => return Ok(()),
-                        End::Rewind => continue,
+                        End::Rewind | End::Restarted => continue,
                         _ if ended.spoke && ended.up >= self.limits.proven => retry.reset(),
                         _ => {}
                     }
@@ -204,6 +204,7 @@ impl Decoder {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = sleep(self.wait(&mut retry)) => {}
+                () = self.asks.restarts() => retry.reset(),
             }
         }
     }

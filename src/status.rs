@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
-pub use self::lamps::{Lamp, Mark, lamps};
+pub use self::lamps::{Lamp, LampName, Mark, lamps};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::{Cause, ProblemCode};
@@ -68,6 +68,9 @@ struct Inner {
     journal: JournalStatus,
     uploads: Vec<UploadStatus>,
     hold: Option<HoldStatus>,
+    /// Losses that somebody acknowledged: code, subject and message. What raises one of them again, with the same
+    /// message, tells nothing new.
+    seen: Vec<(String, String, String)>,
     recent: VecDeque<RecentRead>,
     latency: Latency,
     machine: Option<MachineStatus>,
@@ -115,6 +118,7 @@ impl Board {
             journal: JournalStatus::default(),
             uploads: Vec::new(),
             hold: None,
+            seen: Vec::new(),
             recent: VecDeque::new(),
             latency: Latency::new(),
             machine: None,
@@ -159,6 +163,11 @@ impl Board {
     pub fn raise(&self, code: ProblemCode, about: &str, message: impl Into<String>) {
         let code = code.word();
         let message = printable(&message.into());
+        let is_seen =
+            |inner: &Inner| inner.seen.iter().any(|(word, of, text)| word == code && of == about && *text == message);
+        if is_seen(&self.lock()) {
+            return;
+        }
         self.update(|inner| {
             let now = inner.started.elapsed();
             let known = inner.problems.iter_mut().find(|problem| problem.code == code && problem.about == about);
@@ -188,6 +197,44 @@ impl Board {
                     self.note_change(inner, code, about, false);
                 }
             });
+        }
+    }
+
+    /// Shows a loss again that an earlier process found.
+    pub fn restore(&self, code: ProblemCode, about: &str, message: &str) {
+        let shown = |problem: &Problem| problem.code == code.word() && problem.about == about;
+        if self.lock().problems.iter().any(shown) {
+            return;
+        }
+        self.raise(code, about, message);
+        let mut inner = self.lock();
+        for problem in inner.problems.iter_mut().filter(|problem| shown(problem)) {
+            problem.renewed = Duration::ZERO; // it did not happen now
+        }
+    }
+
+    /// The losses that are shown.
+    pub fn losses(&self) -> Vec<Problem> {
+        let is_loss = |problem: &&Problem| ProblemCode::of_word(&problem.code).is_some_and(ProblemCode::is_loss);
+        self.lock().problems.iter().filter(is_loss).cloned().collect()
+    }
+
+    /// Somebody acknowledged these losses (code, subject, message), so they are not shown any more.
+    pub fn acknowledge(&self, seen: Vec<(String, String, String)>) {
+        let gone: Vec<(ProblemCode, String)> = {
+            let mut inner = self.lock();
+            let is_seen = |problem: &&Problem| {
+                seen.iter().any(|(code, about, message)| {
+                    *code == problem.code && *about == problem.about && *message == problem.message
+                })
+            };
+            let gone = inner.problems.iter().filter(is_seen);
+            let gone = gone.filter_map(|it| Some((ProblemCode::of_word(&it.code)?, it.about.clone()))).collect();
+            inner.seen = seen;
+            gone
+        };
+        for (code, about) in gone {
+            self.clear(code, &about);
         }
     }
 

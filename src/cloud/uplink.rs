@@ -110,7 +110,7 @@ use self::display::{Display, report};
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client, Inserted, OutcomeDoubt, Passing};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{Batch, Journal, JournalError, Offer, Pending, PendingRead, UploadEvent, UploadItem};
+use crate::journal::{Batch, DeviceState, Journal, JournalError, Offer, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 use crate::status::{Board, ProblemCode};
 pub use machine::Ends;
@@ -165,6 +165,26 @@ pub(crate) struct Resend {
 /// Limit of the passings in a [`Resend`].
 pub(crate) const RESEND_MAX: usize = machine::limits::BATCH_LIMIT;
 
+/// What somebody decided about passings that are set aside because the cloud failed at them. Those that
+/// were dropped are known from the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TryAgain {
+    /// How often somebody decided something.
+    pub times: u64,
+    /// Which ones are tried again now.
+    pub which: Which,
+}
+
+/// Which passings are tried again now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// All of them.
+    #[default]
+    All,
+    /// The passings of these reads.
+    These(Vec<Seq>),
+}
+
 /// What connects an uplink with the audits of its device, and with people.
 #[derive(Debug)]
 pub(crate) struct Ties {
@@ -175,8 +195,8 @@ pub(crate) struct Ties {
     /// The session that the uplink follows. Updated each time the uplink rests and everything is
     /// recorded.
     pub follows: watch::Sender<SessionProgress>,
-    /// Changes when somebody asks that the passings at which the cloud failed are tried again now.
-    pub try_again: watch::Receiver<u64>,
+    /// Changes when somebody decides about passings at which the cloud failed.
+    pub try_again: watch::Receiver<TryAgain>,
     /// Whether reads are uploaded. If not, the uplink only settles what was in flight and sends
     /// what is to be sent again.
     pub forms: bool,
@@ -185,7 +205,7 @@ pub(crate) struct Ties {
 impl Default for Ties {
     /// An uplink without audits.
     fn default() -> Self {
-        let never = watch::Sender::default();
+        let never = watch::Sender::<TryAgain>::default();
         Self {
             sessions: mpsc::channel(1).1,
             resends: mpsc::channel(1).1,
@@ -369,8 +389,14 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 self.machine.put(self.start.elapsed(), Input::NewKey);
             }
             if self.again.ties.try_again.has_changed().unwrap_or(false) {
-                self.again.ties.try_again.mark_unchanged();
-                self.machine.put(self.start.elapsed(), Input::TryAgain);
+                let which = self.again.ties.try_again.borrow_and_update().which.clone();
+                let DeviceState { failing, dead_letters, .. } = journal.device(&self.config.device);
+                let failing = failing.iter().map(|item| item.seq).collect();
+                self.machine.put(self.start.elapsed(), Input::Decided { failing, set_aside: dead_letters });
+                match which {
+                    Which::All => self.machine.put(self.start.elapsed(), Input::TryAgain(None)),
+                    Which::These(seqs) => self.machine.put(self.start.elapsed(), Input::TryAgain(Some(seqs))),
+                }
             }
             if self.again.is_done(&self.machine) {
                 journal.settle().await?; // the audit that asked reads the log next
@@ -499,7 +525,8 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
         pending.end_at(bound);
         let through = pending.through;
         let pending = journal.with_right_times(&self.config.device, pending);
-        let again = if journal.is_on_hold() { Vec::new() } else { journal.right_times(again) };
+        let again = if journal.is_on_hold() { Vec::new() } else { again };
+        let again = journal.right_times(journal.still_failing(&self.config.device, again));
         let (batch, held) = form(&self.config, token, next, pending, again, &*self.fields);
         self.tell_held(held);
         formed(batch, bound, through)

@@ -7,23 +7,17 @@
 pub(crate) mod table;
 
 use std::io::{BufRead, IsTerminal};
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::cloud::rufus::account::{Binding, Call, Repeat};
 use crate::cloud::rufus::{Bound, CallError, Client, Listed, OutcomeDoubt, SessionInfo};
 use crate::commands::args::{Paths, load_right};
+pub(crate) use crate::commands::progress::Progress;
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon::{self, logging};
 use crate::model::clock::Wall;
 use crate::model::text;
 
-/// Work that takes longer than this gets a line on a terminal that says what goes on.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// Time between two pictures of the progress line.
-const TICK: Duration = Duration::from_millis(120);
 /// The shortest end of a token or an identity that may stand for the whole of it.
 const END_MIN: usize = 6;
 /// The longest name of a device or a session that is taken, in characters.
@@ -296,42 +290,6 @@ pub(crate) fn typed_answer(question: &str) -> Result<Option<String>, Failure> {
     let read = std::io::stdin().lock().read_line(&mut answer);
     read.map_err(|error| Failure::io(format!("the answer cannot be read: {error}")))?;
     Ok(Some(answer.trim().to_owned()))
-}
-
-/// A line on the terminal that says what goes on. It appears after a second, and never in a file.
-#[derive(Clone)]
-pub(crate) struct Progress(ProgressBar);
-
-impl Progress {
-    /// A line that is not shown yet.
-    pub(crate) fn new(what: impl Into<String>) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        bar.set_message(what.into());
-        Self(bar)
-    }
-
-    /// Changes what the line says.
-    pub(crate) fn say(&self, what: impl Into<String>) {
-        self.0.set_message(what.into());
-    }
-
-    /// Writes something else, with the line out of the way.
-    pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
-        self.0.suspend(write)
-    }
-
-    /// Waits for the work, and shows the line while it takes longer than a second.
-    pub(crate) async fn over<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
-            return done;
-        }
-        self.0.set_draw_target(ProgressDrawTarget::stderr());
-        self.0.enable_steady_tick(TICK);
-        let done = work.await;
-        self.0.finish_and_clear();
-        done
-    }
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use crate::commands::account::agreed;
-use crate::commands::args::{Paths, load_right, print, running_box, who};
+use crate::commands::args::{Paths, print, running_box, who};
+use crate::commands::here::on_the_journal;
+use crate::config::Config;
 use crate::config::failure::Failure;
-use crate::daemon;
 use crate::journal::Journal;
 use crate::journal::control::Held;
 use crate::journal::holding::HoldError;
 use crate::serve::control::{self, ControlError, ControlRequest};
-use crate::status::Board;
 
 /// `hold`
 #[derive(Debug, Args)]
@@ -47,8 +47,9 @@ pub(crate) struct ReleaseArgs {
 pub(crate) async fn hold(args: HoldArgs) -> Result<(), Failure> {
     let answer = match control::ask(&running_box(&args.place), ControlRequest::Hold { by: who() }).await {
         Err(ControlError::NotRunning(_)) => {
-            let by = who();
-            here(&args.place, async |journal| journal.hold(&by).await.map(|_| json!({ "held": true }))).await?
+            let held = async |_: &Config, journal: &Journal| journal.hold(&who()).await.map_err(failed);
+            on_the_journal(&args.place, held).await?;
+            json!({ "held": true })
         }
         answer => answer?,
     };
@@ -69,9 +70,8 @@ pub(crate) async fn release(args: ReleaseArgs) -> Result<(), Failure> {
     }
     let answer = match control::ask(&data_dir, ControlRequest::Release { how, by: who() }).await {
         Err(ControlError::NotRunning(_)) => {
-            let by = who();
-            here(&args.place, async |journal| journal.release(how, &by).await.map(|reads| json!({ "released": reads })))
-                .await?
+            let released = async |_: &Config, journal: &Journal| journal.release(how, &who()).await.map_err(failed);
+            json!({ "released": on_the_journal(&args.place, released).await? })
         }
         answer => answer?,
     };
@@ -102,14 +102,9 @@ async fn in_doubt(data_dir: &std::path::Path) -> String {
     )
 }
 
-/// Does it without a daemon, with the lock of the data directory.
-async fn here(place: &Paths, act: impl AsyncFnOnce(&Journal) -> Result<Value, HoldError>) -> Result<Value, Failure> {
-    let config = load_right(place, true)?;
-    let journal = daemon::open_journal(&config, &Board::new(&config.name))?;
-    let done = act(&journal).await;
-    journal.close().await;
-    done.map_err(|error| match error {
+fn failed(error: HoldError) -> Failure {
+    match error {
         HoldError::Journal(_) => Failure::io(error.to_string()),
         _ => Failure::unavailable(error.to_string()),
-    })
+    }
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::commands::account::PATIENCE;
 use crate::commands::args::{self, Paths, TimesIn, load_right};
+use crate::commands::progress::PATIENCE;
 use crate::config::failure::Failure;
 use crate::history::report::{self, ReportError, ReportPage, ReportQuery, STYLE, span_of_day};
 use crate::serve::control;

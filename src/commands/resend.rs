@@ -1,11 +1,16 @@
 //! `resend`: sends what is not sent by itself, because a person asked for it. It works through the
-//! daemon, or on the journal if no daemon runs.
+//! daemon, or on the journal if no daemon runs. A range of passings that the cloud lost needs the daemon:
+//! its uplink sends them.
 
 use clap::{ArgGroup, Args};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cloud::audit::adopt;
-use crate::commands::args::{Paths, load_right, print, running_box};
+use crate::cloud::audit::keep::ResendRange;
+use crate::commands::args::{Paths, TimesIn, end_moment, load_right, moment, print, running_box, who};
+use crate::commands::audit::token;
+use crate::commands::progress::Progress;
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon;
@@ -15,7 +20,7 @@ use crate::serve::control::{self, ControlError, ControlRequest};
 use crate::status::Board;
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["held_back", "from_device", "set_aside"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["held_back", "from_device", "set_aside", "device"]))]
 pub(crate) struct ResendArgs {
     #[command(flatten)]
     place: Paths,
@@ -32,6 +37,28 @@ pub(crate) struct ResendArgs {
     /// to each of them, and would again.
     #[arg(long)]
     set_aside: bool,
+    /// Compare a range of the passings of this device with the cloud, and send those again, under the
+    /// same numbers, that the cloud does not have any more.
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+    /// In this session: its token, or at least the last six characters of it; without it the active
+    /// one.
+    #[arg(long, value_name = "TOKEN", requires = "device", value_parser = token)]
+    session: Option<String>,
+    /// The first number in the session.
+    #[arg(long, value_name = "N", requires = "last", requires = "device")]
+    first: Option<u64>,
+    /// The last number in the session.
+    #[arg(long, value_name = "N", requires = "first")]
+    last: Option<u64>,
+    /// Only passings made at this time or later, such as 10:00 or 2026-03-06T10:00.
+    #[arg(long, value_name = "TIME", requires = "device", conflicts_with = "first")]
+    from: Option<String>,
+    /// Only passings made before this time.
+    #[arg(long, value_name = "TIME", requires = "from")]
+    to: Option<String>,
+    #[command(flatten)]
+    times: TimesIn,
     /// The device_id as it was before it was corrected: what was numbered for it and is not in the
     /// cloud follows to --to-device. `check` tells how many there are.
     #[arg(long, value_name = "ID", requires = "to_device")]
@@ -48,8 +75,45 @@ pub(crate) async fn run(args: ResendArgs) -> Result<(), Failure> {
     match (&args.from_device, &args.to_device) {
         (Some(from), Some(to)) => follow(&args, from, to).await,
         _ if args.set_aside => try_again(&args).await,
+        _ if args.device.is_some() => again(&args).await,
         _ => let_go(args).await,
     }
+}
+
+/// Sends again what the cloud lost of a range.
+async fn again(args: &ResendArgs) -> Result<(), Failure> {
+    let (zone, now) = (args.times.zone(), Timestamp::now());
+    let wrong = |flag: &str, text: &str, must: String| Failure::usage(format!("{flag} {text}: must be {must}"));
+    let from = match &args.from {
+        Some(text) => Some(moment(text, &zone, now).map_err(|must| wrong("--from", text, must))?),
+        None => None,
+    };
+    let to = match &args.to {
+        Some(text) => Some(end_moment(text, from, &zone, now).map_err(|must| wrong("--to", text, must))?),
+        None => None,
+    };
+    let numbers = args.first.zip(args.last);
+    let is_empty =
+        numbers.is_some_and(|(first, last)| first > last) || from.zip(to).is_some_and(|(from, to)| from >= to);
+    if is_empty {
+        return Err(Failure::usage("the range is empty: its end is before its beginning"));
+    }
+    if numbers.is_none() && from.is_none() {
+        return Err(Failure::usage("the range is missing: --first N --last N, or --from TIME"));
+    }
+    let range = ResendRange { session: args.session.clone(), numbers, from, to };
+    let device = args.device.clone().unwrap_or_default();
+    let answer = control::ask(&running_box(&args.place), ControlRequest::Resend { device, range, by: who() }).await?;
+    if args.json {
+        return print(&format!("{answer}\n"));
+    }
+    print(&match answer.get("resent").and_then(Value::as_u64).unwrap_or(0) {
+        0 => "the cloud has every passing of this range: nothing was sent again\n".to_owned(),
+        1 => "the cloud did not have 1 passing of this range: it was sent again, under the same number\n".to_owned(),
+        count => format!(
+            "the cloud did not have {count} passings of this range: they were sent again, under the same numbers\n"
+        ),
+    })
 }
 
 async fn try_again(args: &ResendArgs) -> Result<(), Failure> {
@@ -71,7 +135,8 @@ async fn let_go(args: ResendArgs) -> Result<(), Failure> {
             let config = load_right(&args.place, true)?;
             // No process uses the journal, so the next start of the daemon uploads the reads.
             let journal = daemon::open_journal(&config, &Board::new(&config.name))?;
-            let done = journal.let_all_go(args.decoder.as_deref()).await;
+            // The queue may have to be rebuilt first.
+            let done = Progress::new("releasing reads").over(journal.let_all_go(args.decoder.as_deref())).await;
             journal.close().await;
             json!({ "let_go": done.map_err(|error: LetGoError| Failure::io(error.to_string()))?, "running": false })
         }
@@ -105,8 +170,9 @@ async fn follow(args: &ResendArgs, from: &str, to: &str) -> Result<(), Failure> 
         return Err(Failure::usage(format!("the configuration has no decoder of device {to}")));
     }
     let request = ControlRequest::Adopt { from: from.to_owned(), to: to.to_owned() };
-    let answer = match control::ask(&config.data_dir, request).await {
-        Err(ControlError::NotRunning(_)) => follow_here(&config, from, to).await?,
+    let moving = || Progress::new("asking the cloud, and moving what it does not have");
+    let answer = match moving().over(control::ask(&config.data_dir, request)).await {
+        Err(ControlError::NotRunning(_)) => moving().over(follow_here(&config, from, to)).await?,
         answer => answer?,
     };
     let count = |field: &str| answer.get(field).and_then(Value::as_u64).unwrap_or(0);

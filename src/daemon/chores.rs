@@ -12,9 +12,10 @@ use super::clock;
 use super::notes::{NOTES, Note};
 use crate::config::failure::Failure;
 use crate::journal::Journal;
+use crate::journal::control::Loss;
 use crate::journal::let_go::Told;
 use crate::model::source;
-use crate::serve::ops::show_counts;
+use crate::serve::ops::{show_counts, show_seen};
 use crate::status::{Board, ProblemCode};
 
 /// What the configuration uploads.
@@ -54,6 +55,7 @@ pub(super) async fn chores(
     let mut held_back = Standing::new(ProblemCode::ReadsHeldBack);
     // Steps that were not accepted for writing yet: at most one a second, while the disk is full.
     let mut steps = VecDeque::new();
+    let mut restored = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -63,6 +65,7 @@ pub(super) async fn chores(
             return Err(Failure::io("a thread of the journal ended; see the log above"));
         }
         show_counts(&journal, &board);
+        restored = restored || restore_losses(&journal, &board);
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
             let name = source::decoder(decoder);
             let (whose, what) = match source::location(decoder) {
@@ -100,6 +103,19 @@ pub(super) async fn chores(
         }
     }
     Ok(())
+}
+
+/// Shows the losses again that an earlier process found and nobody acknowledged. `false`: the journal does not know them
+/// yet.
+fn restore_losses(journal: &Journal, board: &Board) -> bool {
+    let Some(losses) = journal.shown_losses() else { return false };
+    show_seen(journal, board);
+    for Loss { code, about, message } in losses {
+        if let Some(code) = ProblemCode::of_word(&code) {
+            board.restore(code, &about, &message);
+        }
+    }
+    true
 }
 
 /// A problem that is shown for each thing about which the last look found it.

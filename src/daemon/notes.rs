@@ -12,8 +12,9 @@ use super::clock;
 use crate::config::failure::Failure;
 use crate::history::ENTRIES_BEGIN;
 use crate::journal::Journal;
+use crate::journal::control::{Control, Loss};
 use crate::model::clock::{Step, Zones};
-use crate::status::{Board, Problem, ProblemChange};
+use crate::status::{Board, Problem, ProblemChange, ProblemCode};
 
 /// Notes that may wait for the disk. Further notes are dropped, but no problem is, because the
 /// board keeps those.
@@ -58,6 +59,14 @@ pub(super) async fn note_down(
     let mut pace = interval(PROBLEMS_EVERY);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut problems = VecDeque::new(); // taken from the board, not yet written
+    let note_problem = async |change: ProblemChange| {
+        let lost = loss_of(&change, &journal);
+        let noted = match lost {
+            Some(control) => journal.note_loss(control).await.is_ok(),
+            None => true,
+        };
+        noted && write(note_of(change)).await
+    };
     loop {
         let noting = async {
             let changed = async {
@@ -73,7 +82,7 @@ pub(super) async fn note_down(
                 }
             }
             match problems.pop_front() {
-                Some(change) => write(note_of(change)).await,
+                Some(change) => note_problem(change).await,
                 None => true,
             }
         };
@@ -87,19 +96,40 @@ pub(super) async fn note_down(
     }
     let last = async {
         for change in problems {
-            write(note_of(change)).await;
+            note_problem(change).await;
         }
         while let Some(note) = notes.recv().await {
             write(note).await;
         }
         // A problem that was raised a moment before the end is noted too.
         for change in board.take_problem_changes() {
-            write(note_of(change)).await;
+            note_problem(change).await;
         }
         let _ = journal.note("stop", "stopped on request").await;
     };
     let _ = timeout(Duration::from_secs(1), last).await;
     Ok(())
+}
+
+/// What a change means for the losses that are remembered. `None`: nothing new.
+fn loss_of(change: &ProblemChange, journal: &Journal) -> Option<Control> {
+    let is_loss = |code: &str| ProblemCode::of_word(code).is_some_and(ProblemCode::is_loss);
+    // `None`: the journal does not know them yet. What is written then changes nothing if it was known.
+    let shown = journal.shown_losses();
+    match change {
+        ProblemChange::Came(Problem { code, about, message, .. }) if is_loss(code) => {
+            let (code, about) = (code.as_str().into(), about.as_str().into());
+            let loss = Loss { code, about, message: message.as_str().into() };
+            let known = shown.is_some_and(|shown| shown.contains(&loss)) || journal.seen_losses().contains(&loss);
+            (!known).then_some(Control::Lost(loss))
+        }
+        ProblemChange::Over { code, about } if is_loss(code) => {
+            let is_same = |loss: &Loss| *loss.code == **code && *loss.about == **about;
+            let known = shown.is_none_or(|shown| shown.iter().any(is_same));
+            known.then(|| Control::Back { code: code.as_str().into(), about: about.as_str().into() })
+        }
+        _ => None,
+    }
 }
 
 /// A problem that was raised or has ended, as a note.

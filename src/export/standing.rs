@@ -90,6 +90,8 @@ pub enum WhySuppressed {
     Duplicate,
     /// It was kept while the box was on hold, and somebody chose to drop what was read then.
     Dropped,
+    /// Its passing was set aside, and somebody dropped it.
+    DroppedSetAside,
 }
 
 /// What the cloud answered when a passing was set aside.
@@ -106,6 +108,9 @@ pub struct Refusal {
 /// The reason of a read that was kept while the box was on hold, and dropped at its end.
 pub(super) const DROPPED_AT_RELEASE: &str = "dropped by choice: read while the box was on hold";
 
+/// The reason of a read whose passing was set aside, and dropped by a person.
+pub(super) const DROPPED_SET_ASIDE: &str = "dropped by choice: the cloud refused it or failed at it";
+
 /// The upload states of all reads of a stretch.
 pub(super) struct Standings {
     asked: AskedReads,
@@ -119,6 +124,8 @@ pub(super) struct Standings {
     let_go: BTreeMap<u64, u64>,
     /// The reads of the stretch that were released.
     were_held: HashSet<u64>,
+    /// Reads whose passings were set aside and then dropped.
+    dropped: HashSet<u64>,
     /// Reads that were sent again because their time was corrected: index of the session and number
     /// of the passing that was sent before.
     replaced: HashMap<u64, (u32, u64)>,
@@ -147,6 +154,7 @@ impl Standings {
             open: HashMap::new(),
             let_go: BTreeMap::new(),
             were_held: HashSet::new(),
+            dropped: HashSet::new(),
             replaced: HashMap::new(),
             passings: None,
             refusals: HashMap::new(),
@@ -163,10 +171,12 @@ impl Standings {
         self.let_go.retain(|_, of| *of >= seq);
         self.were_held.retain(|of| *of >= seq);
         self.replaced.retain(|of, _| *of >= seq);
+        self.refusals.retain(|of, _| *of >= seq);
         if let Some(passings) = &mut self.passings {
             passings.retain(|of, _| *of >= seq);
         }
         self.refusals.retain(|of, _| *of >= seq);
+        self.dropped.retain(|of| *of >= seq);
     }
 
     /// The same, with the passing of each read.
@@ -242,6 +252,11 @@ impl Standings {
         self.asked.contains(seq).then_some(seq)
     }
 
+    /// Whether the passing of a read was set aside and then dropped.
+    pub(super) fn is_dropped(&self, seq: u64) -> bool {
+        self.dropped.contains(&seq)
+    }
+
     /// Marks a marker that is a duplicate.
     pub(super) fn suppress(&mut self, seq: u64) {
         self.put(seq, Standing::suppressed(WhySuppressed::Duplicate));
@@ -265,6 +280,21 @@ impl Standings {
                     let token = self.index_of(session);
                     self.by_seq.remove(&seq);
                     self.replaced.insert(seq, (token, item.num));
+                }
+            }
+            UploadEvent::Retry { items, .. } => {
+                for item in items {
+                    self.read(item.seq.0).map(|seq| self.by_seq.remove(&seq));
+                }
+            }
+            UploadEvent::Dropped { items, failing, .. } => {
+                for seq in items.iter().chain(failing) {
+                    let Some(seq) = self.read(seq.0) else { continue };
+                    let aside = self.by_seq.get(&seq).is_some_and(|standing| standing.mark == UploadMark::SetAside);
+                    if aside {
+                        self.by_seq.insert(seq, Standing::suppressed(WhySuppressed::DroppedSetAside));
+                        self.dropped.insert(seq);
+                    }
                 }
             }
             UploadEvent::Batch(batch) => {

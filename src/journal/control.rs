@@ -14,6 +14,22 @@ pub enum Control {
         /// Who.
         by: Box<str>,
     },
+    /// Something was lost for good. It is shown until somebody acknowledges it.
+    Lost(Loss),
+    /// It is not lost after all: the reads came, or the files are back.
+    Back {
+        /// The problem that shows the loss.
+        code: Box<str>,
+        /// What the problem is about.
+        about: Box<str>,
+    },
+    /// Somebody acknowledged a loss.
+    Seen {
+        /// The loss.
+        loss: Loss,
+        /// Who.
+        by: Box<str>,
+    },
     /// The end of the hold that began with entry `from`.
     Release {
         /// What happens to the reads that were kept since then.
@@ -23,6 +39,17 @@ pub enum Control {
         /// Who.
         by: Box<str>,
     },
+}
+
+/// A loss that happened, as a problem shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The word of the problem.
+    pub code: Box<str>,
+    /// What the problem is about.
+    pub about: Box<str>,
+    /// What happened.
+    pub message: Box<str>,
 }
 
 /// What happens to the reads that were kept while the box was on hold.
@@ -61,6 +88,7 @@ impl Holds {
                     self.dropped.push((from.0, seq));
                 }
             }
+            Control::Lost(_) | Control::Back { .. } | Control::Seen { .. } => {}
         }
     }
 

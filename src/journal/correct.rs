@@ -141,7 +141,7 @@ impl Journal {
 
     /// The source of each of these reads. A passing does not say it, and nearly nobody asks: it is
     /// looked up in the log.
-    fn sources_of(&self, seqs: &BTreeSet<u64>) -> io::Result<BTreeMap<u64, Box<str>>> {
+    pub(super) fn sources_of(&self, seqs: &BTreeSet<u64>) -> io::Result<BTreeMap<u64, Box<str>>> {
         if let Some(only) = self.only_source() {
             return Ok(seqs.iter().map(|seq| (*seq, only.clone())).collect());
         }

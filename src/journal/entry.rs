@@ -169,18 +169,9 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
             push_number(out, through.0);
             out.push(b'\t');
         }
-        Body::Clock(step) => {
-            push_json(out, step);
-            out.extend_from_slice(b"\t\t");
-        }
-        Body::Correct(correction) => {
-            push_json(out, correction);
-            out.extend_from_slice(b"\t\t");
-        }
-        Body::Control(control) => {
-            push_json(out, control);
-            out.extend_from_slice(b"\t\t");
-        }
+        Body::Clock(step) => push_only(out, step),
+        Body::Correct(correction) => push_only(out, correction),
+        Body::Control(control) => push_only(out, control),
         Body::Note(text) => {
             push_text(out, text);
             out.extend_from_slice(b"\t\t");
@@ -188,6 +179,12 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
     }
     escape_into(out, &entry.raw);
     seal(out, start);
+}
+
+/// Column a, and two that are empty.
+fn push_only(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    push_json(out, value);
+    out.extend_from_slice(b"\t\t");
 }
 
 /// Ends the line that begins at `start`, by adding its checksum.

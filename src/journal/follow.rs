@@ -110,6 +110,7 @@ impl Follower {
                 || (!segment_ended(core)
                     && core.tail_len() < CHECKPOINT_READS
                     && self.checked.elapsed() < look_every
+                    && core.room.is_none()
                     && self.pruned.is_some_and(|at| at.elapsed() < prune_every))
         };
         let waited = |core: &Core| core.waits.is_some_and(|waits| waits.is_over(core.tail_len() >= CHECKPOINT_READS));
@@ -126,7 +127,7 @@ impl Follower {
         // checked, however fast reads arrive.
         let ended = segment_ended(&core);
         let checkpoint = ended || core.tail_len() >= CHECKPOINT_READS;
-        let prune = ended || self.pruned.is_none_or(|at| at.elapsed() >= prune_every);
+        let prune = ended || core.room.is_some() || self.pruned.is_none_or(|at| at.elapsed() >= prune_every);
         Turn { closing: core.closing, checkpoint, prune, waited: waited(&core) }
     }
 

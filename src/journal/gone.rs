@@ -42,6 +42,8 @@ pub(super) struct Segments {
     gone: BTreeMap<u64, u64>,
     /// Segments that are shorter than they were: first and last number of each.
     cut: BTreeMap<u64, u64>,
+    /// A loss is shown that this process found.
+    told: bool,
 }
 
 struct SeenAt {
@@ -160,7 +162,7 @@ impl Segments {
     }
 
     fn tell(
-        &self,
+        &mut self,
         shared: &Shared,
         put_back: &[(u64, u64)],
         lost: &[(u64, u64)],
@@ -183,6 +185,7 @@ impl Segments {
             shared.board.raise(ProblemCode::LogRemoved, "", message);
         }
         if !lost.is_empty() {
+            self.told = true;
             let ranges: Vec<(u64, u64)> = self.gone.iter().chain(&self.cut).map(|(from, to)| (*from, *to)).collect();
             let message = format!(
                 "files of the log in {about} were removed, moved or cut off while passbridge runs: entries {} are gone from it. \
@@ -193,7 +196,8 @@ impl Segments {
             shared.board.raise(ProblemCode::LogLost, &about, message.clone());
             let text = note(lost, &message);
             shared.wake_writer(vec![(LOST.into(), shared.board.now(), Body::Note(text.into()), Box::default())]);
-        } else if self.gone.is_empty() && self.cut.is_empty() {
+        } else if self.gone.is_empty() && self.cut.is_empty() && std::mem::take(&mut self.told) {
+            // A loss of an earlier process is shown until somebody acknowledges it.
             shared.board.clear(ProblemCode::LogLost, &about);
         }
     }

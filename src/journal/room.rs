@@ -5,6 +5,7 @@ use std::io::{self};
 
 use super::age::Ages;
 use super::log::{self, SegmentFile};
+use super::making_room::{Freed, RoomOrder};
 use super::queue::{Broken, Queue};
 use super::reserve::{bytes_on_disk, free_bytes, make_reserve};
 use super::shared::Shared;
@@ -37,6 +38,11 @@ pub(super) fn prune(
     let segments = log::segments(&shared.log_dir())?;
     let ages = look_at_ages(shared, &segments);
     let keep = shared.config.keep_days;
+    let mut wanted = {
+        let mut core = shared.lock();
+        core.removable = saved.min(needed.saturating_sub(1));
+        core.room.take()
+    };
     let mut expiring = None;
     let mut going: Vec<&SegmentFile> = Vec::new();
     for pair in segments.windows(2) {
@@ -50,7 +56,8 @@ pub(super) fn prune(
         if set_aside && expiring.is_none() && ages.past(segment.first, keep.saturating_sub(WARN_BEFORE_DAYS)) {
             expiring = Some((segment.first, next.first - 1));
         }
-        if !ages.past(segment.first, keep) && (set_aside || bytes <= shared.config.keep_bytes) {
+        let by_hand = !set_aside && wanted.as_ref().is_some_and(|wanted| next.first <= wanted.through + 1);
+        if !by_hand && !ages.past(segment.first, keep) && (set_aside || bytes <= shared.config.keep_bytes) {
             break;
         }
         going.push(segment);
@@ -59,10 +66,17 @@ pub(super) fn prune(
         // deleted together with the segments before it.
         if log::begins_with_state(&next.path)? {
             remove_all(shared, &going, next.first)?;
+            if let Some(wanted) = &mut wanted {
+                wanted.done.segments += going.len() as u64;
+                wanted.done.bytes += going.iter().map(|segment| segment.bytes).sum::<u64>();
+            }
             going.clear();
         }
     }
     bytes += going.iter().map(|segment| segment.bytes).sum::<u64>();
+    if let Some(RoomOrder { done, reply, .. }) = wanted {
+        let _ = reply.send(Freed { oldest: shared.lock().mark.oldest, ..done }); // who asked may be gone
+    }
     tell_expiring(shared, expiring);
     if bytes > shared.config.keep_bytes {
         let kept = match sink.filter(|sink| *sink != RUFUS) {
@@ -174,6 +188,37 @@ mod tests {
             false => UploadEvent::Accepted { device, first: num, last: num, duplicates: 0 },
         };
         journal.record(outcome).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_settled_goes_by_hand_and_what_is_owed_or_set_aside_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dead_time, keep_days, keep_bytes, segment_bytes) = (Duration::ZERO, 30, 1 << 30, 1); // a segment per entry
+        let zones = Default::default();
+        let config = JournalConfig { dir: dir.path().into(), dead_time, zones, keep_days, keep_bytes, segment_bytes };
+        let journal = Journal::open(config, Board::new("test")).unwrap();
+        journal.serving().await;
+        for num in 1..=5 {
+            one(&journal, num, num == 4).await;
+        }
+        let set_aside = 10; // the entry of the fourth read
+        // The writer begins the next segment, and the follower its checkpoint, after they have answered.
+        let room = loop {
+            let room = journal.room().await.unwrap();
+            if room.segments.last().is_some_and(|last| last.last == set_aside - 1) {
+                break room;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(room.segments.iter().map(|segment| segment.reads).sum::<u64>(), 3);
+        assert!(room.then.contains("set aside"), "{}", room.then);
+        let freed = journal.make_room(crate::model::chip::Seq(6)).await.unwrap();
+        assert_eq!((freed.segments, freed.oldest), (6, 7));
+        let freed = journal.make_room(crate::model::chip::Seq(1000)).await.unwrap();
+        assert_eq!((freed.segments, freed.oldest), (3, set_aside));
+        assert_eq!(mark::read(dir.path()).unwrap().oldest, set_aside, "that they are gone is no loss");
+        assert_eq!(journal.set_aside().await.unwrap().len(), 1);
+        journal.close().await;
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::dedup_index::{DedupIndex, Recognised};
 use super::entry::{Body, Entry};
 use super::log::LogPlace;
+use super::making_room::RoomOrder;
 use super::mark::WrittenMark;
 use super::offer::Offers;
 use super::paths::log_dir;
@@ -144,6 +145,10 @@ pub(super) struct Core {
     pub put_back: Option<Instant>,
     /// The next content of the mark.
     pub mark: WrittenMark,
+    /// The last entry that no sink and no start needs: what may be removed by hand ends here.
+    pub removable: u64,
+    /// Somebody wants room on the card.
+    pub room: Option<RoomOrder>,
     /// The journal closes.
     pub closing: bool,
     /// Entries that ride with the next group, in order, at most [`RIDERS_MAX`] and those of one

@@ -34,6 +34,7 @@ use super::failpoint;
 use super::held_back::HeldBack;
 use super::hold::{HeldReads, Hold, Skipped};
 use super::log::LogPlace;
+use super::losses::Losses;
 use super::undated::{self, Undated, Which};
 use super::{
     Audited, Batch, DeviceState, InFlight, PendingRead, SendAgainOrder, SessionAudit, Unsettled, UploadEvent,
@@ -220,6 +221,9 @@ pub(super) struct State {
     /// The hold that is not released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// Losses that happened.
+    #[serde(default, skip_serializing_if = "Losses::is_empty")]
+    pub losses: Losses,
     /// How many holds began or ended, so that a reader notices that one did while it read.
     #[serde(skip)]
     pub turns: u64,
@@ -306,6 +310,7 @@ impl State {
             Body::Correct(correction) => self.corrections.add(&entry.subject, correction),
             Body::Control(Control::Hold { by }) => self.begin_hold(entry, by),
             Body::Control(Control::Release { how, .. }) => self.end_hold(entry.seq, *how),
+            Body::Control(control) => self.losses.follow(control),
             Body::Marker(marker) => self.marker(entry, marker),
             Body::Rejected(_) | Body::Note(_) => {}
         }
@@ -620,6 +625,11 @@ impl State {
                 }
                 fold.orders.retain(|order| order.from <= order.through);
             }
+            UploadEvent::Retry { device, items, .. } => self.device_mut(device).retry(items),
+            UploadEvent::Dropped { device, items, failing, .. } => {
+                let dropped = self.device_mut(device).drop_set_aside(items, failing);
+                self.count(|counts| counts.dropped += dropped);
+            }
         }
     }
 
@@ -646,12 +656,7 @@ impl State {
         let failing = fold.failing.len();
         fold.failing.retain(|item| !all.contains(&item.seq.0));
         let tried = failing - fold.failing.len();
-        // The ranges still include a passing that is tried again, so its segment is kept longer.
-        // That costs room for a while, and no read.
-        fold.set_aside = fold.dead_letter_count().saturating_sub(tried as u64);
-        if fold.set_aside == 0 {
-            fold.dead_letters.clear();
-        }
+        fold.no_longer_set_aside(tried as u64);
         let again = before - fold.waiting_again().count() + tried;
         fold.sent += batch.found.len() as u64;
         fold.count_in(&batch.session, |count| count + batch.items.len() as u64);
@@ -909,6 +914,34 @@ impl DeviceFold {
     /// Passings that had a number once and wait for a new one: first those that are in no session.
     pub(super) fn waiting_again(&self) -> impl Iterator<Item = &UploadItem> {
         self.returned.iter().chain(self.replacing.iter().map(|(_, item)| item))
+    }
+
+    /// Passings that were set aside wait for a new number.
+    fn retry(&mut self, items: &[UploadItem]) {
+        let open: HashSet<u64> = self.in_flight.iter().flat_map(|flight| &flight.open).map(|item| item.seq.0).collect();
+        let is_new =
+            |item: &&UploadItem| !open.contains(&item.seq.0) && self.waiting_again().all(|known| known.seq != item.seq);
+        let new: Vec<UploadItem> = items.iter().filter(is_new).cloned().collect();
+        self.no_longer_set_aside(new.len() as u64);
+        self.returned.extend(new);
+    }
+
+    /// Passings that are set aside are never sent. Returns how many they are.
+    fn drop_set_aside(&mut self, items: &[Seq], failing: &[Seq]) -> u64 {
+        let known = self.failing.len();
+        self.failing.retain(|item| !failing.contains(&item.seq));
+        let dropped = (items.len() + known - self.failing.len()) as u64;
+        self.no_longer_set_aside(dropped);
+        dropped
+    }
+
+    /// This many passings are not set aside any more. The ranges still include them, so their segments
+    /// are kept longer.
+    fn no_longer_set_aside(&mut self, count: u64) {
+        self.set_aside = self.dead_letter_count().saturating_sub(count);
+        if self.set_aside == 0 {
+            self.dead_letters.clear();
+        }
     }
 
     fn audit_due(&mut self, token: &str) {

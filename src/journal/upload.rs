@@ -271,6 +271,27 @@ pub enum UploadEvent {
         /// The order is carried out for every read before this one.
         next: Seq,
     },
+    /// Somebody released passings that were set aside. They are pending again and get new numbers.
+    Retry {
+        /// Device.
+        device: Box<str>,
+        /// The passings as they were sent.
+        items: Vec<UploadItem>,
+        /// Who asked for it.
+        by: Box<str>,
+    },
+    /// Somebody decided that passings that were set aside are never sent.
+    Dropped {
+        /// Device.
+        device: Box<str>,
+        /// Reads of passings that the cloud refused.
+        items: Vec<Seq>,
+        /// Reads of passings at which the cloud fails. One that is in a batch again by now is not
+        /// dropped.
+        failing: Vec<Seq>,
+        /// Who decided it.
+        by: Box<str>,
+    },
 }
 
 /// What is sent again: of which decoder, and which reads.
@@ -436,7 +457,9 @@ impl UploadEvent {
             | Self::Released { device, .. }
             | Self::Moved { device, .. }
             | Self::SendAgain { device, .. }
-            | Self::Again { device, .. } => device,
+            | Self::Again { device, .. }
+            | Self::Retry { device, .. }
+            | Self::Dropped { device, .. } => device,
             Self::Batch(batch) => &batch.device,
             Self::Audited(audited) => &audited.device,
         }

@@ -68,6 +68,8 @@ pub(super) enum End {
     /// The journal has only now reported the stored ranges, so the link connects again to ask for
     /// the missing reads.
     Rewind,
+    /// Somebody asked that the link connects anew.
+    Restarted,
     /// The protocol has no more use for the connection.
     HungUp(&'static str),
     /// A new connection arrived and there was no more room. This one had been silent the longest.
@@ -84,6 +86,7 @@ impl fmt::Display for End {
             Self::Silent(limit) => write!(f, "not a byte for {} s", limit.as_secs_f32()),
             Self::NotTaking(limit) => write!(f, "it took none of our replies for {} s", limit.as_secs_f32()),
             Self::Rewind => f.write_str("connecting again to ask for missed reads"),
+            Self::Restarted => f.write_str("somebody asked to connect anew"),
             Self::HungUp(why) => f.write_str(why),
             Self::Displaced => f.write_str("it was silent, and gave way to a new connection"),
             Self::Stopped => f.write_str("passbridge is stopping"),
@@ -233,12 +236,13 @@ pub(super) async fn serve<S: Duplex>(
             connection.carry(&mut reader, &mut writer, late, &mut asked, life, stop).await
         }
     };
-    if matches!(end, End::Rewind | End::Stopped | End::HungUp(_)) {
+    if matches!(end, End::Rewind | End::Restarted | End::Stopped | End::HungUp(_)) {
         connection.protocol.leaving(&mut connection.output);
     }
     connection.protocol.end(&mut connection.output);
     connection.absorb(ReceiptTime::now(&decoder.board));
-    if matches!(end, End::Closed | End::Rewind | End::HungUp(_) | End::Displaced | End::Stopped) {
+    let whole = matches!(end, End::Closed | End::Rewind | End::Restarted | End::HungUp(_) | End::Displaced);
+    if whole || matches!(end, End::Stopped) {
         connection.settle(&mut writer).await;
     }
     Ended { end, up: connection.since.elapsed(), spoke: connection.spoke }
@@ -297,6 +301,7 @@ impl Connection<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         let mut listening = true;
+        let mut restarted = std::pin::pin!(self.decoder.asks.restarts());
         loop {
             if let Some(why) = self.hung_up.take() {
                 return End::HungUp(why);
@@ -320,6 +325,7 @@ impl Connection<'_> {
                 Ok(()) = progress.changed() => {}
                 _ = ticks.tick() => self.tick(),
                 Some(order) = asked.orders.recv() => self.ask(order),
+                () = &mut restarted => return End::Restarted,
                 Some(_) = answer(&mut late), if late.is_some() => return End::Rewind,
                 read = reader.read(&mut buffer), if listening => match read {
                     Ok(0) => return End::Closed,

@@ -1,4 +1,4 @@
-//! Lets other parts of the program ask a decoder for stored reads by hand.
+//! Lets other parts of the program ask a decoder for stored reads by hand, or connect to it anew.
 //!
 //! Whoever asks does not wait for the reads. They arrive like any others, the box keeps them, and
 //! the journal recognises the repeats. Bounded: [`Range::check`] limits the range, each connection
@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::decoders::Range;
@@ -34,10 +34,14 @@ pub(super) struct Command {
     pub(super) answer: oneshot::Sender<Result<(), &'static str>>,
 }
 
+/// How often somebody asked that the link connects anew.
+type Restarts = watch::Sender<u64>;
+
 /// The way to the live connections of one decoder. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct DecoderHandle {
     connections: Arc<Mutex<Connections>>,
+    restarts: Restarts,
     tap: Tap,
 }
 
@@ -67,6 +71,23 @@ impl DecoderHandle {
             }
         }
         last
+    }
+
+    /// Ends every connection of the decoder, so that the link connects anew, as after any other end. A
+    /// link that waits before it tries again tries at once. Reads that are received and not yet
+    /// durable are kept as after any other end of a connection.
+    pub(crate) fn restart(&self) {
+        self.restarts.send_modify(|times| *times += 1);
+    }
+
+    /// Resolves when somebody asks for that, from now on. The future may be dropped.
+    pub(super) fn restarts(&self) -> impl Future<Output = ()> + use<> {
+        let mut restarts = self.restarts.subscribe();
+        async move {
+            if restarts.changed().await.is_err() {
+                std::future::pending().await // the box is stopping
+            }
+        }
     }
 
     /// Where other parts of the program can listen to the decoder's bytes.

@@ -105,6 +105,8 @@ impl Decoder {
         let alone = presence.up == 0;
         match end {
             End::Stopped | End::Rewind | End::Displaced => {}
+            End::Restarted if alone => self.state(LinkState::Connecting),
+            End::Restarted => {}
             End::Silent(limit) => {
                 let message = format!(
                     "`{}` at {} is connected but has sent nothing for {} s. Look at the decoder: it may be frozen, or \

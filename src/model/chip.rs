@@ -480,6 +480,9 @@ impl Marker {
     /// the entry [`Marker::through`].
     pub const LET_GO: &'static str = "let_go";
 
+    /// Kind of a marker that somebody puts by hand. Its name is the text.
+    pub const BY_HAND: &'static str = "by_hand";
+
     /// The content of the marker, independent of where it is stored. See [`Content`]. `None`: the
     /// marker is not the decoder's.
     pub fn content(&self) -> Option<Content> {

@@ -44,8 +44,9 @@ use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::uplink::Wanted;
 use crate::config::Config;
 use crate::journal::Journal;
+use crate::journal::set_aside::SetAsideError;
 use crate::link::capture::tap::Recording;
-use crate::serve::ops::{Capturing, DecoderRefusal, Ops};
+use crate::serve::ops::{Capturing, DecoderRefusal, Ops, OpsError};
 use crate::serve::web;
 use crate::status::ProblemCode;
 
@@ -227,7 +228,12 @@ async fn answer(stream: UnixStream, ops: &Ops) -> io::Result<()> {
                 }
             }
             Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => failure("the request is too long").into(),
-            Err(error) => failure(format!("no such request: {error}")).into(),
+            // The command may be of another version than the daemon.
+            Err(error) => failure(format!(
+                "no such request: {error}. The passbridge that runs has version {}: after an update it has to be restarted",
+                env!("CARGO_PKG_VERSION")
+            ))
+            .into(),
         };
         let mut text = serde_json::to_vec(&reply.line)?;
         text.push(b'\n');
@@ -275,6 +281,7 @@ impl From<Value> for Reply {
 async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
     let done = match request {
         ControlRequest::Status => Ok(serde_json::to_value(ops.status())?),
+        ControlRequest::Reads { limit } => Ok(json!({ "reads": ops.reads(limit) })),
         ControlRequest::Durable => Ok(json!({ "durable": ops.durable().await })),
         ControlRequest::Repair { device, session } => {
             ops.repair(&device, session).await.map(|repaired| Value::from(&repaired))
@@ -295,6 +302,29 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
         }
         ControlRequest::Hold { by } => ops.hold(&by).await.map(|()| json!({ "held": true })),
         ControlRequest::Release { how, by } => ops.release(how, &by).await.map(|reads| json!({ "released": reads })),
+        ControlRequest::Resend { device, range, by } => {
+            ops.resend(&device, range, &by).await.map(|resent| json!({ "resent": resent }))
+        }
+        ControlRequest::Marker { text, decoder, by } => {
+            let marked = ops.marker(&text, decoder.as_deref(), &by).await;
+            marked.map(|marked| json!({ "seq": marked.seq.0, "at": marked.at }))
+        }
+        ControlRequest::RestartLink { decoder, by } => Ok(match ops.restart_link(&decoder, &by).await {
+            Ok(()) => json!({ "decoder": decoder, "answer": "restarted" }),
+            Err(refusal) => refused(&decoder, &refusal),
+        }),
+        ControlRequest::SetAside => ops.set_aside().await.map(|all| json!({ "set_aside": all })),
+        ControlRequest::SetAsideRelease { ids, by } => {
+            ops.release_set_aside(&ids, &by).await.map(|count| json!({ "count": count }))
+        }
+        ControlRequest::SetAsideDrop { ids, by } => {
+            ops.drop_set_aside(&ids, &by).await.map(|count| json!({ "count": count }))
+        }
+        ControlRequest::Seen { code, about, by } => {
+            ops.seen(&code, &about, &by).await.map(|()| json!({ "seen": true }))
+        }
+        ControlRequest::Room => ops.room().await.map(|room| json!(room)),
+        ControlRequest::MakeRoom { through, by } => ops.make_room(through, &by).await.map(|freed| json!(freed)),
         ControlRequest::SessionOpen { device, alias, ends, by } => {
             session::answer(ops.session(&device, Wanted::Open { alias: alias.into(), ends }, &by).await)
         }
@@ -325,7 +355,20 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
             Err(refusal) => Ok(refused(&decoder, &refusal)),
         },
     };
-    Ok(done.unwrap_or_else(failure).into())
+    Ok(done.unwrap_or_else(|error| refusal(&error)).into())
+}
+
+/// The answer to an order that was not carried out. With an exit code, a command shows the words as
+/// they are.
+fn refusal(error: &OpsError) -> Value {
+    let code = match error {
+        OpsError::MarkerText | OpsError::Decoder(_) | OpsError::NoSuchLoss(_) => 64,
+        OpsError::SetAside(SetAsideError::NoSuch(_) | SetAsideError::Unknown(_)) => 64,
+        OpsError::SetAside(SetAsideError::Log(_)) | OpsError::Log(_) => 74,
+        OpsError::Hold(_) | OpsError::OnHold | OpsError::SetAside(_) => 69,
+        _ => return failure(error),
+    };
+    json!({ "error": error.to_string(), "exit": code })
 }
 
 /// The answer to a request that was not carried out.
@@ -367,7 +410,10 @@ pub async fn ask(data_dir: &Path, request: ControlRequest) -> Result<Value, Cont
         .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", patience.as_secs()))));
     let value = answered.map_err(|error| failed(&path, &error))?;
     match value.get("error").and_then(Value::as_str) {
-        Some(why) => Err(ControlError::NotDone(why.to_owned())),
+        Some(why) => Err(match value.get("exit").and_then(Value::as_u64) {
+            Some(code) => ControlError::Refused { why: why.to_owned(), code },
+            None => ControlError::NotDone(why.to_owned()),
+        }),
         None => Ok(value),
     }
 }

@@ -12,6 +12,7 @@
 //! closed only by the uplink of its device, in its turn.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,27 +22,32 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::cloud::audit::adopt::Adopted;
-use crate::cloud::audit::keep::{Order, Repaired};
-use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, Wanted};
+use crate::cloud::audit::keep::{Order, Repaired, ResendRange};
+use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, TryAgain, Wanted, Which};
 use crate::decoders::Range;
 use crate::export::ExportError;
 use crate::export::found::{SearchAnswer, SearchQuery};
 use crate::export::search::Finder;
 use crate::history::report::{self, DayReport, ReportError, ReportQuery};
 use crate::history::{PlotHistory, Plots};
-use crate::journal::control::Held;
+use crate::journal::by_hand::Marked;
+use crate::journal::control::{Held, Loss};
 use crate::journal::correct::CorrectError;
 use crate::journal::holding::HoldError;
 use crate::journal::let_go::LetGoError;
+use crate::journal::making_room::{Freed, Room};
 use crate::journal::reader::Reader;
-use crate::journal::{Audited, Journal, SendAgainOrder};
+use crate::journal::set_aside::{Retried, SetAside, SetAsideError};
+use crate::journal::{Audited, Journal, JournalError, SendAgainOrder};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
 use crate::model::chip::Seq;
 use crate::model::clock::Zones;
 use crate::model::correction::Correction;
-use crate::status::{Board, HoldStatus, ProblemCode, Snapshot};
+use crate::model::source;
+use crate::model::text::{printable, tail};
+use crate::status::{Board, HoldStatus, Problem, ProblemCode, RECENT_READS, RecentRead, Snapshot};
 
 /// How long an order about a session may wait for its uplink, which may wait for a key or an answer,
 /// and which sends what waits first.
@@ -51,6 +57,18 @@ const BEGIN_TIME: Duration = Duration::from_secs(90);
 const FOLLOWERS: usize = 4;
 /// A search runs with this nice value, so that everything else of the box comes first.
 const SEARCH_NICE: i32 = 10;
+
+/// Most characters of the text of a marker.
+pub(crate) const MARKER_MAX: usize = 64;
+
+/// What a marker is about that is of no decoder.
+pub(crate) const BOX: &str = "box";
+
+/// The text of a marker, on one line. `None`: it is empty or too long.
+pub(crate) fn marker_text(text: &str) -> Option<String> {
+    let text = printable(text.trim());
+    (1..=MARKER_MAX).contains(&text.chars().count()).then_some(text)
+}
 
 /// The channel to the audits and repairs of each device, by the device's identity in the cloud.
 pub(crate) type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
@@ -94,6 +112,24 @@ pub(crate) enum OpsError {
     /// The box was not put on hold, or not released.
     #[error(transparent)]
     Hold(#[from] HoldError),
+    /// Nothing was decided about passings that are set aside.
+    #[error(transparent)]
+    SetAside(#[from] SetAsideError),
+    /// The text of a marker.
+    #[error("the text of a marker has 1 to {MARKER_MAX} characters")]
+    MarkerText,
+    /// There is no such decoder.
+    #[error("{0}")]
+    Decoder(DecoderRefusal),
+    /// No such loss is shown.
+    #[error("no such loss is shown; there are: {0}")]
+    NoSuchLoss(String),
+    /// The journal closes.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Log(io::Error),
     /// Nothing is sent while the box is on hold.
     #[error("the box is on hold, and nothing is sent: release the hold first (`passbridge release`)")]
     OnHold,
@@ -144,7 +180,7 @@ pub(crate) struct Ops {
     sessions: SessionOrders,
     decoders: Decoders,
     /// Changed to request that the passings at which the cloud failed are tried again now.
-    try_again: watch::Sender<u64>,
+    try_again: watch::Sender<TryAgain>,
     /// `None` until the journal is open.
     journal: Option<Journal>,
     /// `None`: nothing follows the log.
@@ -202,6 +238,12 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
     });
 }
 
+/// Tells the board which losses somebody acknowledged.
+pub(crate) fn show_seen(journal: &Journal, board: &Board) {
+    let seen = journal.seen_losses().into_iter();
+    board.acknowledge(seen.map(|Loss { code, about, message }| (code.into(), about.into(), message.into())).collect());
+}
+
 /// Shows on the board whether the box is on hold.
 fn show_hold(journal: &Journal, board: &Board) {
     let hold = journal.hold_status();
@@ -221,7 +263,7 @@ fn show_hold(journal: &Journal, board: &Board) {
 
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
-    pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
+    pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<TryAgain>) -> Self {
         let (searching, followers) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(FOLLOWERS)));
         let (sessions, journal, past, finder) = (SessionOrders::new(), None, None, None);
         Self { board, repairs, sessions, decoders, try_again, journal, past, finder, searching, followers }
@@ -295,6 +337,11 @@ impl Ops {
         self.board.snapshot()
     }
 
+    /// The newest reads that are kept, the newest first.
+    pub(crate) fn reads(&self, limit: usize) -> Vec<RecentRead> {
+        self.board.recent_reads(limit.min(RECENT_READS))
+    }
+
     /// The last sequence number that would survive a power cut. Whoever asks reads the log next, so
     /// the answers of the cloud that ride with the next group are made durable first.
     pub(crate) async fn durable(&self) -> u64 {
@@ -347,8 +394,148 @@ impl Ops {
     /// # Errors
     /// The device is unknown, the box is on hold, the audit failed, or the daemon is stopping.
     pub(crate) async fn repair(&self, device: &str, session: String) -> Result<Repaired, OpsError> {
+        self.repair_range(device, ResendRange::session(session)).await
+    }
+
+    /// Like [`Ops::repair`], for the passings of a range. `by` is who asks.
+    ///
+    /// # Errors
+    /// Like [`Ops::repair`]. If only some of them could be sent, [`OpsError::Failed`] says how many and why.
+    pub(crate) async fn resend(&self, device: &str, range: ResendRange, by: &str) -> Result<u64, OpsError> {
+        let what = format!("send passings of a range of device …{} again that the cloud does not have", tail(device));
+        let done = self.repair_range(device, range).await.and_then(|Repaired { resent, refused, .. }| match refused {
+            None => Ok(resent),
+            Some(why) => {
+                Err(OpsError::Failed(format!("{resent} passings were sent again, and the rest was not: {why}")))
+            }
+        });
+        let outcome = match &done {
+            Ok(resent) => format!("{resent} passings were sent again"),
+            Err(error) => error.to_string(),
+        };
+        self.note_action(&what, by, &outcome).await;
+        done
+    }
+
+    async fn repair_range(&self, device: &str, range: ResendRange) -> Result<Repaired, OpsError> {
         self.must_send()?;
-        self.order(device, |reply| Order::Repair { session, reply }).await?.map_err(OpsError::Failed)
+        self.order(device, |reply| Order::Repair { range, reply }).await?.map_err(OpsError::Failed)
+    }
+
+    /// Writes into the log that somebody asked for something, and what became of it. It waits while the
+    /// disk is full.
+    pub(crate) async fn note_action(&self, what: &str, by: &str, outcome: &str) {
+        if let Some(journal) = &self.journal {
+            let _ = journal.note_action(what, by, outcome).await; // the journal closes: the box is stopping
+        }
+    }
+
+    /// The passings that are set aside, the oldest first, with the cloud's answers.
+    ///
+    /// # Errors
+    /// The journal is not open, or the log cannot be read.
+    pub(crate) async fn set_aside(&self) -> Result<Vec<SetAside>, OpsError> {
+        Ok(self.journal()?.set_aside().await?)
+    }
+
+    /// Lets passings that are set aside go up again. Returns how many they are. `by` is who asks.
+    ///
+    /// # Errors
+    /// The journal is not open, or not all of them are set aside and known not to be in the cloud. None is released
+    /// then.
+    pub(crate) async fn release_set_aside(&self, ids: &[u64], by: &str) -> Result<u64, OpsError> {
+        let (journal, chosen, who) = (self.journal()?.clone(), ids.to_vec(), by.to_owned());
+        // A task of its own, so that it ends also if who asked is gone: nothing else is decided meanwhile.
+        let retrying = tokio::spawn(async move { journal.retry_set_aside(&chosen, &who).await });
+        let Retried { released, failing } = retrying.await.map_err(|_| OpsError::Stopping)??;
+        let count = released + failing.len() as u64;
+        self.tell_failing(Which::These(failing.into_iter().map(Seq).collect()));
+        let outcome = format!("{count} passings are tried again");
+        self.note_action(&format!("release passings set aside: {ids:?}"), by, &outcome).await;
+        Ok(count)
+    }
+
+    /// Never sends these passings that are set aside. Returns how many they are. `by` is who asks.
+    ///
+    /// # Errors
+    /// The journal is not open, or not all of them are set aside. None is dropped then.
+    pub(crate) async fn drop_set_aside(&self, ids: &[u64], by: &str) -> Result<u64, OpsError> {
+        let journal = self.journal()?;
+        let (handle, chosen, who) = (journal.clone(), ids.to_vec(), by.to_owned());
+        let dropping = tokio::spawn(async move { handle.drop_set_aside(&chosen, &who).await });
+        let count = dropping.await.map_err(|_| OpsError::Stopping)??.get();
+        self.tell_failing(Which::These(Vec::new()));
+        show_counts(journal, &self.board);
+        let outcome = format!("{count} passings are never sent");
+        self.note_action(&format!("drop passings set aside: {ids:?}"), by, &outcome).await;
+        Ok(count)
+    }
+
+    /// Puts a marker with the time of the box. `decoder` is a decoder, or one of its locations
+    /// (`DECODER/LOCATION`); `None`: the box itself. `by` is who asks. The marker is durable when
+    /// this returns.
+    ///
+    /// # Errors
+    /// The text is empty or longer than [`MARKER_MAX`] characters, there is no such decoder, or the journal is not
+    /// open.
+    pub(crate) async fn marker(&self, text: &str, decoder: Option<&str>, by: &str) -> Result<Marked, OpsError> {
+        let text = marker_text(text).ok_or(OpsError::MarkerText)?;
+        if let Some(name) = decoder {
+            self.decoder(source::decoder(name)).map_err(OpsError::Decoder)?;
+        }
+        let marked = self.journal()?.mark_by_hand(decoder.unwrap_or(BOX), &text).await?.get();
+        let outcome = format!("entry {}", marked.seq.0);
+        self.note_action(&format!("put a marker \"{text}\""), by, &outcome).await;
+        Ok(marked)
+    }
+
+    /// Ends the connections of a decoder, so that its link connects anew and asks for what was missed. `by` is
+    /// who asks.
+    ///
+    /// # Errors
+    /// The configuration has no such decoder.
+    pub(crate) async fn restart_link(&self, decoder: &str, by: &str) -> Result<(), DecoderRefusal> {
+        self.decoder(decoder)?.restart();
+        self.note_action(&format!("restart the link of {decoder}"), by, "it connects anew").await;
+        Ok(())
+    }
+
+    /// Acknowledges a loss that happened, so that it is not shown any more. `about` is the subject of the problem. `by` is who asks.
+    ///
+    /// # Errors
+    /// No such loss is shown, or the journal is not open.
+    pub(crate) async fn seen(&self, code: &str, about: &str, by: &str) -> Result<(), OpsError> {
+        let journal = self.journal()?;
+        let losses = self.board.losses();
+        let found = losses.iter().find(|loss| loss.code == code && loss.about == about);
+        let Some(Problem { message, .. }) = found else {
+            let shown: Vec<String> = losses.iter().map(|loss| format!("{} {}", loss.code, loss.about)).collect();
+            return Err(OpsError::NoSuchLoss(shown.join(", ")));
+        };
+        let (code, about) = (code.into(), about.into());
+        journal.seen(Loss { code, about, message: message.as_str().into() }, by).await?;
+        show_seen(journal, &self.board);
+        Ok(())
+    }
+
+    /// What may go from the card, although its retention is not over.
+    ///
+    /// # Errors
+    /// The journal is not open, or the log cannot be read.
+    pub(crate) async fn room(&self) -> Result<Room, OpsError> {
+        self.journal()?.room().await.map_err(OpsError::Log)
+    }
+
+    /// Removes the oldest segments of the log up to entry `through`, as far as nobody needs them: no read
+    /// in them is unsent or owed. `by` is who asks.
+    ///
+    /// # Errors
+    /// The journal is not open.
+    pub(crate) async fn make_room(&self, through: Seq, by: &str) -> Result<Freed, OpsError> {
+        let freed = self.journal()?.make_room(through).await?;
+        let outcome = format!("{} files with {} bytes were removed", freed.segments, freed.bytes);
+        self.note_action(&format!("make room up to entry {}", through.0), by, &outcome).await;
+        Ok(freed)
     }
 
     /// Moves passings to the device `to` that were numbered for the device `from` and are not in
@@ -491,8 +678,13 @@ impl Ops {
     /// them. Returns how many they are.
     pub(crate) fn try_again(&self) -> usize {
         let count = self.journal.as_ref().map_or(0, Journal::failing);
-        self.try_again.send_modify(|times| *times += 1);
+        self.tell_failing(Which::All);
         count
+    }
+
+    /// Tells the uplinks that somebody decided about passings at which the cloud failed.
+    fn tell_failing(&self, which: Which) {
+        self.try_again.send_modify(|again| *again = TryAgain { times: again.times + 1, which });
     }
 
     /// Begins a capture of the bytes on the wire of a decoder. It ends when the recording is

@@ -134,7 +134,10 @@ pub(super) fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, n
         // A mistake of the set-up does not go away by itself, and waiting does not help.
         ProblemCode::KeyMissing | ProblemCode::UploadMisconfigured | ProblemCode::UploadWaitsForRestart => true,
         // If reads were lost earlier and everything is kept now, the loss is only a row.
-        ProblemCode::ReadsDropped => !status.ready || now.saturating_sub(problem.renewed) < LOSING,
+        // What an earlier process lost was never renewed by this one.
+        ProblemCode::ReadsDropped => {
+            !status.ready || (!problem.renewed.is_zero() && now.saturating_sub(problem.renewed) < LOSING)
+        }
         _ => match code.cause() {
             Cause::NotUploading(_) => {
                 let oldest = status.journal.oldest_pending_s.filter(|_| status.journal.pending > 0);

@@ -443,7 +443,8 @@ problems! {
          `passbridge rewind`.";
     /// The cloud refused passings, and they were set aside.
     PassingsSetAside: "passings_set_aside", Warning, Row,
-        "Read the answer of the cloud in the message. The passings can be exported, and the others go on.";
+        "Read the answer of the cloud in the message. The others go on. `passbridge set-aside list` shows all of \
+         them, and `set-aside release` or `drop` decides what becomes of each one.";
     /// Passings belong to a device that is not in the configuration any more.
     PassingsWithoutDevice: "passings_without_device", Warning, Row,
         "Correct `device_id` in the configuration, or send them to another device with the \
@@ -557,6 +558,26 @@ problems! {
     ZoneMissing: "zone_missing", Warning, TimeWrong("has no timezone in the configuration"),
         "Write `timezone = \"Europe/Madrid\"`, or the zone that the clock of the decoder shows, \
          into its `[[decoder]]`.";
+}
+
+impl ProblemCode {
+    /// Whether it tells of a loss that happened. Such a problem is shown until somebody acknowledges
+    /// it, or until nothing is missing any more.
+    pub const fn is_loss(self) -> bool {
+        matches!(
+            self,
+            Self::FilesInBetween
+                | Self::JournalLost
+                | Self::LlrpReadsLost
+                | Self::LogDamaged
+                | Self::LogLost
+                | Self::LogUnreadable
+                | Self::OldFileNotFetched
+                | Self::OldReadsMissing
+                | Self::ReadsDropped
+                | Self::ReadsMissing
+        )
+    }
 }
 
 impl fmt::Display for ProblemCode {

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +16,7 @@ use super::session::audit;
 use super::text::summary_in_words;
 use crate::cloud::rufus::{CallError, Client};
 use crate::cloud::uplink::{RESEND_MAX, Resend, SessionProgress};
-use crate::journal::{Audited, Journal, SessionAudit, UploadEvent};
+use crate::journal::{Audited, Journal, SessionAudit, UploadEvent, UploadItem};
 use crate::model::text::tail;
 use crate::status::{AuditStatus, Board, ProblemCode};
 
@@ -38,8 +40,41 @@ pub struct Repaired {
     pub report: AuditReport,
 }
 
-/// Sends the missing passings again through the uplink behind `resends`, and audits again, until
-/// nothing is missing or a repair brings no progress.
+/// Which passings of a device are sent again, if the cloud does not have them. Without a limit, all
+/// are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResendRange {
+    /// The session: its token, or the end of it. Without it the active one, else the one that
+    /// passings were sent to last.
+    #[serde(default)]
+    pub session: Option<String>,
+    /// The first and the last number in the session.
+    #[serde(default)]
+    pub numbers: Option<(u64, u64)>,
+    /// Only passings made at this time or later.
+    #[serde(default)]
+    pub from: Option<Timestamp>,
+    /// Only passings made before this time.
+    #[serde(default)]
+    pub to: Option<Timestamp>,
+}
+
+impl ResendRange {
+    /// The whole session.
+    pub(crate) fn session(session: String) -> Self {
+        Self { session: Some(session), ..Self::default() }
+    }
+
+    fn has(&self, item: &UploadItem) -> bool {
+        self.numbers.is_none_or(|(first, last)| (first..=last).contains(&item.num))
+            && self.from.is_none_or(|from| item.time_ms >= from.as_millisecond())
+            && self.to.is_none_or(|to| item.time_ms < to.as_millisecond())
+    }
+}
+
+/// Sends the missing passings of a range again through the uplink behind `resends`, and audits again,
+/// until none of them is missing or a repair brings no progress.
 ///
 /// # Errors
 /// The audit failed.
@@ -47,12 +82,14 @@ pub(crate) async fn repair(
     subject: &Subject,
     client: &Client,
     head: &Head,
+    range: &ResendRange,
     resends: &mpsc::Sender<Resend>,
 ) -> Result<Repaired, AuditError> {
     let (mut resent, mut before) = (0, usize::MAX);
     loop {
         let report = audit(subject, client, head).await?;
-        let missing = report.missing();
+        let mut missing = report.missing();
+        missing.retain(|item| range.has(item));
         let ended = |refused: Option<String>, report| Ok(Repaired { resent, refused, report });
         if missing.is_empty() {
             return ended(None, report);
@@ -95,10 +132,10 @@ impl From<&Repaired> for serde_json::Value {
 /// A request from a command.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Repair a session.
+    /// Repair a session, or a range of it.
     Repair {
-        /// Session, as in [`Subject`].
-        session: String,
+        /// What is sent again.
+        range: ResendRange,
         /// Receives the result.
         reply: oneshot::Sender<Result<Repaired, String>>,
     },
@@ -167,8 +204,8 @@ impl Keeper {
                 }
             };
             match woken {
-                Some(Order::Repair { session, reply }) => {
-                    let _ = reply.send(self.repair(session).await); // the command may have ended
+                Some(Order::Repair { range, reply }) => {
+                    let _ = reply.send(self.repair(&range).await); // the command may have ended
                 }
                 Some(Order::Adopt { from, reply }) => {
                     let _ = reply.send(self.adopt(&from).await);
@@ -235,10 +272,11 @@ impl Keeper {
         format!("{} …{}", self.subject.device, tail(token))
     }
 
-    async fn repair(&self, session: String) -> Result<Repaired, String> {
-        let subject = Subject { session: Some(session), ..self.subject() };
+    async fn repair(&self, range: &ResendRange) -> Result<Repaired, String> {
+        let subject = Subject { session: range.session.clone(), ..self.subject() };
         let head = Head::Own(self.journal.clone());
-        let repaired = repair(&subject, &self.client, &head, &self.resends).await.map_err(|error| error.to_string())?;
+        let repaired = repair(&subject, &self.client, &head, range, &self.resends).await;
+        let repaired = repaired.map_err(|error| error.to_string())?;
         self.keep_result(repaired.report.summary(self.board.now()), repaired.report.alias.as_deref()).await;
         Ok(repaired)
     }

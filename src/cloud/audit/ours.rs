@@ -285,6 +285,12 @@ impl Index {
                 self.returned.extend(self.open.range(first..=last).map(|(_, seq)| seq));
             }
             UploadEvent::DeadLetter { num, again: true, .. } => self.failing.extend(self.open.get(num)),
+            UploadEvent::Retry { items, .. } => self.returned.extend(items.iter().map(|item| item.seq.0)),
+            UploadEvent::Dropped { failing, .. } => {
+                for seq in failing {
+                    self.failing.remove(&seq.0);
+                }
+            }
             UploadEvent::Moved { to, items, .. } if **to == *device => {
                 self.returned.extend(items.iter().map(|item| item.seq.0));
             }
@@ -496,7 +502,9 @@ impl Run {
             | UploadEvent::Audited(_)
             | UploadEvent::Moved { .. }
             | UploadEvent::SendAgain { .. }
-            | UploadEvent::Again { .. } => {}
+            | UploadEvent::Again { .. }
+            | UploadEvent::Retry { .. }
+            | UploadEvent::Dropped { .. } => {}
         }
         Ok(())
     }

@@ -53,7 +53,9 @@ impl Arrivals {
             | UploadEvent::Audited(_)
             | UploadEvent::Moved { .. }
             | UploadEvent::SendAgain { .. }
-            | UploadEvent::Again { .. } => {}
+            | UploadEvent::Again { .. }
+            | UploadEvent::Retry { .. }
+            | UploadEvent::Dropped { .. } => {}
         }
         Vec::new()
     }

@@ -36,7 +36,7 @@
 //!     hold, no read that was kept meanwhile gets a number. If it is dropped, it never gets one.
 //!
 //! Dead time and repeats are also checked, against a plain reading of the rules
-//! ([`ledger::verdicts`]). There is one exception, which `journal::state` documents: after the
+//! ([`rules::verdicts`]). There is one exception, which `journal::state` documents: after the
 //! queue was rebuilt from a log that had been pruned, a repeat of a pruned read may count as a
 //! passing.
 //!
@@ -70,6 +70,7 @@ mod drive;
 #[path = "../../../tests/support/disk_state.rs"]
 mod image;
 mod ledger;
+mod rules;
 mod script;
 mod tests;
 
@@ -119,6 +120,8 @@ pub(super) struct World {
     uplinks: Vec<Task>,
     /// A piece of passings that are sent again, until it is durable.
     giving: Option<Task>,
+    /// A decision about passings that are set aside, until it is durable.
+    deciding: Option<Task>,
     decoders: Vec<Decoder>,
     devices: Vec<Rc<RefCell<Device>>>,
     ledger: Rc<RefCell<Ledger>>,
@@ -204,6 +207,7 @@ impl World {
             keeping: Vec::new(),
             uplinks: Vec::new(),
             giving: None,
+            deciding: None,
             older: None,
             setup,
             base,
@@ -292,7 +296,7 @@ impl World {
 
     fn end(&mut self, how: End, queue: Queue, seed: u64, resend: bool, cut_in_start: Option<u32>) {
         self.uplinks.clear();
-        self.giving = None;
+        (self.giving, self.deciding) = (None, None);
         self.keeping.clear();
         if let Some(driven) = self.driven.take().filter(|_| how == End::Stopped && !disk::is_off()) {
             driven.close();
@@ -396,8 +400,8 @@ impl World {
                     all(self, -1);
                 }
             }
-            Op::Hold => self.decide(None),
-            Op::Release(how) => self.decide(Some(how)),
+            Op::Decide(release) => self.decide(release),
+            Op::Aside { device, release } => self.aside(device % self.devices.len(), release),
             Op::Disk(script) => disk::set(script),
             Op::End { how, queue, seed, resend, cut_in_start } => self.end(how, queue, seed, resend, cut_in_start),
         }
@@ -451,6 +455,28 @@ impl World {
         if poll(&mut asked).is_pending() {
             self.write(); // or later, if the disk refuses it
         }
+    }
+
+    /// What the commands `set-aside release` and `set-aside drop` do in the journal.
+    fn aside(&mut self, at: usize, release: bool) {
+        self.deciding = self.deciding.take().and_then(|mut task| poll(&mut task).is_pending().then_some(task));
+        let free = self.deciding.is_none();
+        let Some(driven) = self.driven.as_ref().filter(|driven| driven.serves() && free) else { return };
+        let (journal, device) = (driven.journal.clone(), self.devices[at].borrow().name.clone());
+        self.ledger.borrow_mut().refresh(&self.dir);
+        let failing: Vec<Seq> = journal.device(&device).failing.iter().map(|item| item.seq).collect();
+        let mut items = self.ledger.borrow().aside(&device);
+        items.retain(|item| !failing.contains(&item.seq));
+        let by = "timer".into();
+        let event = match release {
+            true if items.is_empty() => return,
+            true => UploadEvent::Retry { device, items, by },
+            false => UploadEvent::Dropped { device, items: items.iter().map(|item| item.seq).collect(), failing, by },
+        };
+        let mut asked: Task = Box::pin(async move { drop(journal.record(event).await) });
+        assert!(poll(&mut asked).is_pending());
+        while self.write() {}
+        self.deciding = Some(asked); // the journal decides nothing else before this is durable
     }
 
     /// The command `correct`, as far as the journal carries it out.

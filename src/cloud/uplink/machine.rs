@@ -341,9 +341,16 @@ impl Machine {
             Input::Held(answer) => self.on_held(now, answer),
             Input::Device(answer) => self.on_device(now, answer),
             Input::NewKey => self.on_new_key(now),
-            Input::TryAgain => {
-                self.batch.suspects.try_now(now);
+            Input::TryAgain(only) => {
+                self.batch.suspects.try_now(now, only.as_deref());
                 self.timers.look = Some(now);
+            }
+            Input::Decided { failing, set_aside } => {
+                self.batch.suspects.keep(&failing);
+                if set_aside == 0 {
+                    self.counters.set_aside = 0;
+                    self.problems.remove(&ProblemCode::PassingsSetAside);
+                }
             }
             Input::Created(answer) => {
                 if !self.on_created_for_order(now, &answer) {

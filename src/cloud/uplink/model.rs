@@ -84,7 +84,9 @@ impl Store {
             UploadEvent::Audited(_)
             | UploadEvent::Moved { .. }
             | UploadEvent::SendAgain { .. }
-            | UploadEvent::Again { .. } => {}
+            | UploadEvent::Again { .. }
+            | UploadEvent::Retry { .. }
+            | UploadEvent::Dropped { .. } => {}
             UploadEvent::Batch(batch) if batch.is_resend() => {
                 assert!(state.in_flight.is_none(), "two batches in flight");
                 state.sent -= batch.items.len() as u64;

@@ -99,6 +99,12 @@ pub(super) async fn close(args: &CloseArgs) -> Result<(), Failure> {
     };
     let (device, info) = asking.over(found).await.map_err(|failure| failure.with(UNCHANGED))?;
     if info.active == Some(false) {
+        if shared.form.json || shared.form.csv {
+            let (none, flag) = (|| Cell::Number(None), Cell::Flag(None));
+            let (outcome, token) = (Some("closed_before").into(), Cell::token(&info.session.token));
+            let row = [outcome, token, info.session.alias.as_deref().into(), Cell::Token(None), none(), none(), flag];
+            return print(&table::one(shared.form, &CHANGED, &row, &shared.times.shown())?);
+        }
         return print(&format!("the session {} is closed already\n", in_words(shared, &info)));
     }
     agreed(args.yes, &format!("the session {} ends for ever.", in_words(shared, &info)), "Close it?")?;

@@ -149,7 +149,10 @@ impl Block {
             self.uploads.push(Uploads { device: device.into(), last: None, beside: false });
             self.uploads.len() - 1
         });
-        if let UploadEvent::Again { items, .. } = event {
+        if let UploadEvent::Dropped { items, failing, .. } = event {
+            items.iter().chain(failing).for_each(|seq| self.tells.add(seq.0, seq.0));
+        }
+        if let UploadEvent::Again { items, .. } | UploadEvent::Retry { items, .. } = event {
             items.iter().for_each(|item| self.tells.add(item.seq.0, item.seq.0));
         }
         let UploadEvent::Batch(batch) = event else { return };

@@ -105,3 +105,38 @@ async fn what_an_earlier_connection_told_and_the_next_one_does_not_is_over() {
     assert_eq!(message(&link).as_deref(), Some("still low"));
     link.stopped().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_link_that_somebody_restarts_connects_anew_asks_for_what_it_missed_and_loses_nothing() {
+    let shelf = Shelf::new(false); // the disk takes nothing yet
+    let (listener, address) = decoder_listens().await;
+    let link = Running::start(QUICK, config(&STORES, address), &shelf).await;
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    assert_eq!(line(&mut wire).await, "ask 1\n");
+    wire.write_all(b"Aone\n").await.unwrap();
+    link.shows(|link| link.status().buffered == 1).await;
+    link.asks.restart();
+    assert_eq!(line(&mut wire).await, "", "the connection ends");
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    assert_eq!(line(&mut wire).await, "ask 1\n");
+    assert_eq!(link.problem("decoder_unreachable"), None, "somebody wanted it");
+    shelf.0.open.send_replace(true);
+    shelf.has(1).await;
+    assert_eq!(shelf.kept(), ["one"], "what was received before is kept");
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_that_waits_before_it_tries_again_tries_at_once_when_it_is_restarted() {
+    let shelf = Shelf::new(true);
+    let (listener, address) = decoder_listens().await;
+    let limits = Limits { retry: Duration::from_secs(3600), retry_max: Duration::from_secs(3600), ..QUICK };
+    let link = Running::start(limits, config(&STREAMS, address), &shelf).await;
+    let (wire, _) = within(listener.accept()).await.unwrap();
+    drop(wire);
+    link.shows(|link| link.problem("decoder_unreachable").is_some()).await;
+    link.asks.restart();
+    let (_wire, _) = within(listener.accept()).await.unwrap();
+    link.shows(|link| link.status().state == crate::status::LinkState::Connected).await;
+    link.stopped().await.unwrap();
+}

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cloud::audit::keep::ResendRange;
 use crate::cloud::uplink::Ends;
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::export::found::{SearchQuery, Sought};
 use crate::journal::control::Held;
 use crate::journal::{Audited, SendAgainOrder};
+use crate::model::chip::Seq;
 use crate::model::correction::Correction;
 
 /// Longest answer in bytes. A status with every decoder and problem is far below this.
@@ -36,6 +38,12 @@ pub(super) const SEARCH_TIME: Duration = Duration::from_secs(120);
 pub enum ControlRequest {
     /// Answers with the [`crate::status::Snapshot`].
     Status,
+    /// `{"reads": [READ, …]}`: the newest reads, the newest first, each a
+    /// [`crate::status::RecentRead`].
+    Reads {
+        /// How many at most.
+        limit: usize,
+    },
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
     /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends again
@@ -101,6 +109,66 @@ pub enum ControlRequest {
         /// Who asks, for the log.
         by: String,
     },
+    /// `{"resent": N}`: sends passings of a range again that the cloud does not have.
+    Resend {
+        /// The device.
+        device: String,
+        /// Which ones.
+        range: ResendRange,
+        /// Who asks, for the log.
+        by: String,
+    },
+    /// `{"seq": N, "at": TIME}`: puts a marker with the time of the box.
+    Marker {
+        /// What it marks.
+        text: String,
+        /// The decoder that it belongs to.
+        decoder: Option<String>,
+        /// Who asks, for the log.
+        by: String,
+    },
+    /// `{"decoder": NAME, "answer": "restarted" | "unknown", "why": …}`: connects to a decoder anew.
+    RestartLink {
+        /// Its name in the configuration.
+        decoder: String,
+        /// Who asks, for the log.
+        by: String,
+    },
+    /// `{"set_aside": [{"id": N, …}, …]}`: the passings that are set aside
+    /// ([`SetAside`](crate::journal::set_aside::SetAside)).
+    SetAside,
+    /// `{"count": N}`: sends passings again that are set aside.
+    SetAsideRelease {
+        /// Their ids.
+        ids: Vec<u64>,
+        /// Who asks, for the log.
+        by: String,
+    },
+    /// `{"count": N}`: never sends these passings that are set aside.
+    SetAsideDrop {
+        /// Their ids.
+        ids: Vec<u64>,
+        /// Who asks, for the log.
+        by: String,
+    },
+    /// `{"seen": true}`: acknowledges a loss.
+    Seen {
+        /// The word of the problem.
+        code: String,
+        /// What it is about.
+        about: String,
+        /// Who asks, for the log.
+        by: String,
+    },
+    /// What may go from the card ([`Room`](crate::journal::making_room::Room)).
+    Room,
+    /// Removes the oldest segments up to an entry ([`Freed`](crate::journal::making_room::Freed)).
+    MakeRoom {
+        /// The entry.
+        through: Seq,
+        /// Who asks, for the log.
+        by: String,
+    },
     /// Opens a session, after what waits went into the one that is active. The answer is that of
     /// [`super::session::answer`]. If the client closes its connection before the call to the cloud
     /// begins, also only for writing, the order is withdrawn.
@@ -161,16 +229,23 @@ impl ControlRequest {
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Status
+            | Self::Reads { .. }
             | Self::Durable
             | Self::Audited { .. }
             | Self::Rewind { .. }
             | Self::TryAgain
             | Self::Follow { .. }
+            | Self::Marker { .. }
+            | Self::RestartLink { .. }
+            | Self::Seen { .. }
             | Self::Capture { .. } => ANSWER_TIME,
             Self::SessionOpen { .. } | Self::SessionClose { .. } => SESSION_TIME,
             Self::Search { .. } => SEARCH_TIME,
             // They wait until reads that are held back are released.
             Self::Correct { .. } | Self::SendAgain { .. } | Self::Hold { .. } | Self::Release { .. } => REPAIR_TIME,
+            Self::SetAsideRelease { .. } | Self::SetAsideDrop { .. } | Self::Resend { .. } => REPAIR_TIME,
+            // They read the log, or wait for the card.
+            Self::SetAside | Self::Room | Self::MakeRoom { .. } => REPAIR_TIME,
             Self::Repair { .. } | Self::Adopt { .. } | Self::LetGo { .. } => REPAIR_TIME,
         }
     }
@@ -185,6 +260,14 @@ pub enum ControlError {
     /// This user may not ask.
     #[error("this user may not ask passbridge at {}: use sudo, or join the group of the service", .0.display())]
     Forbidden(PathBuf),
+    /// The daemon refuses what was asked.
+    #[error("{why}")]
+    Refused {
+        /// Why.
+        why: String,
+        /// The exit code.
+        code: u64,
+    },
     /// The daemon runs, but it gave no answer. What was asked for may have been done.
     #[error("passbridge gives no answer at {}: {why}", path.display())]
     NoAnswer {
@@ -206,6 +289,9 @@ impl From<ControlError> for Failure {
                 Self::unavailable(message)
             }
             ControlError::Forbidden(_) => Self::permission(message),
+            ControlError::Refused { code: 64, .. } => Self::usage(message),
+            ControlError::Refused { code: 74, .. } => Self::io(message),
+            ControlError::Refused { .. } => Self::unavailable(message),
         }
     }
 }

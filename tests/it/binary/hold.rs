@@ -50,15 +50,16 @@ async fn what_was_read_on_hold_is_never_sent_if_it_is_dropped_also_after_a_kill(
     site.sent(13).await;
     let status = site.status().await.unwrap();
     let reads = status.journal.reads.unwrap();
-    assert_eq!((reads.kept, reads.sum(), reads.in_cloud, reads.dropped_by_choice), (18, 18, 13, 5));
+    // The decoder gives a read again that the killed process had not acknowledged to it.
+    assert_eq!((reads.kept, reads.sum()), (18 + reads.duplicates, reads.kept));
+    assert_eq!((reads.in_cloud, reads.dropped_by_choice), (13, 5));
     assert_eq!((status.hold, status.problems.iter().any(|problem| problem.code == "on_hold")), (None, false));
     let rows = site.export().await;
-    for row in &rows[10..15] {
-        assert_eq!(
-            (&row["upload"]["state"], row["reason"].as_str()),
-            (&"suppressed".into(), Some("dropped by choice: read while the box was on hold"))
-        );
-    }
+    let dropped = |row: &&Value| row["reason"] == "dropped by choice: read while the box was on hold";
+    let chips: std::collections::BTreeSet<_> = rows.iter().filter(dropped).map(|row| row["chip"].to_string()).collect();
+    assert!(rows.iter().filter(dropped).all(|row| row["upload"]["state"] == "suppressed"), "{rows:#?}");
+    let expected = sim.reads()[10..15].iter().map(|read| Value::from(passing(read).0).to_string()).collect();
+    assert_eq!(chips, expected);
     let all: Vec<_> = sim.reads().iter().map(passing).collect();
     judge("the test is not in the cloud", &cloud, &token, [&all[..10], &all[15..]].concat());
     let audit = site.output(&["audit"]).await;
@@ -76,7 +77,9 @@ async fn what_was_read_on_hold_goes_up_in_order_when_it_is_released_into_the_ses
     let (sim, mat) = decoder(Kind::RACE_RESULT, 2).await;
     let site = Site::new(Some(&cloud), &[mat], SETTLES_SOON);
     // Nobody runs: it is on hold from the next start on.
-    site.start().stop().await;
+    let running = site.start();
+    site.until("it serves", |status| status.journal.serving).await;
+    running.stop().await;
     let (code, _, said) = command(&site, &["hold", "--json"]).await;
     assert_eq!(code, Some(0), "{said}");
     let running = site.start();

@@ -4,6 +4,7 @@
 
 mod account;
 mod audit;
+mod by_hand;
 mod capture;
 mod commands;
 mod correct;
@@ -16,7 +17,9 @@ mod hold;
 mod home;
 mod kill;
 mod latency;
+mod live;
 mod memory;
+mod metrics;
 mod output;
 mod overload;
 mod passings;

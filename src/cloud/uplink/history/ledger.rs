@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Device;
+use super::rules::{HistoryVerdict, stamped_ms, verdicts};
 use crate::cloud::uplink::machine::{Done, Outcome};
 use crate::cloud::uplink::model::Cloud;
 use crate::decoders::{Frame, Framed};
@@ -16,7 +16,7 @@ use crate::journal::control::{Control, Held};
 use crate::journal::driven::{Durable, entries, segments};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::{Batch, DeviceState, Found, Kept, Pending, UploadEvent, UploadItem};
-use crate::model::chip::{ChipRead, Seq, Stamp};
+use crate::model::chip::{ChipRead, Seq};
 use crate::model::correction::Corrections;
 use crate::status::{Problem, ReadCounts};
 
@@ -29,15 +29,7 @@ enum Fate {
     Released,
     /// It is in the cloud and is sent again with another time.
     Replaced,
-}
-
-/// What a read is according to the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HistoryVerdict {
-    Passing,
-    Dead,
-    Repeat,
-    /// It was kept while the box was on hold, and dropped at the end.
+    /// It was set aside, and somebody dropped it.
     Dropped,
 }
 
@@ -170,6 +162,8 @@ impl Ledger {
             | UploadEvent::Audited(_)
             | UploadEvent::Moved { .. }
             | UploadEvent::SendAgain { .. } => {}
+            UploadEvent::Retry { items, .. } => self.retried(items),
+            UploadEvent::Dropped { items, failing, .. } => self.dropped_aside(items, failing),
             UploadEvent::Again { device, session, items, .. } => self.again(device, session, items),
             UploadEvent::Batch(batch) => self.batch(batch),
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, &Fate::Accepted),
@@ -217,6 +211,40 @@ impl Ledger {
         self.must(!held, 10, || format!("{item:?} is numbered, and was kept on hold"));
         let later = self.sent_later.iter().any(within);
         self.count("passings numbered after a hold in which they were kept", usize::from(later));
+    }
+
+    /// Somebody released passings that were set aside.
+    fn retried(&mut self, items: &[UploadItem]) {
+        self.count("passings set aside and released", items.len());
+        for item in items {
+            self.out_of_turn.insert(item.seq.0);
+            match self.numbered.get_mut(&item.seq.0).filter(|it| matches!(it.fate, Fate::Aside(_))) {
+                Some(numbered) => numbered.fate = Fate::Released,
+                None => self.must(false, 4, || format!("{item:?} is released, and is not set aside")),
+            }
+        }
+    }
+
+    /// Somebody dropped passings that were set aside.
+    fn dropped_aside(&mut self, items: &[Seq], failing: &[Seq]) {
+        for seq in items.iter().chain(failing) {
+            match self.numbered.get_mut(&seq.0).map(|numbered| &mut numbered.fate) {
+                Some(fate @ Fate::Aside(_)) => {
+                    *fate = Fate::Dropped;
+                    self.count("passings set aside and dropped", 1);
+                }
+                other => {
+                    let text = format!("{seq:?} is dropped, and is {other:?}");
+                    self.must(failing.contains(seq), 10, || text);
+                }
+            }
+        }
+    }
+
+    /// The passings of a device that are set aside.
+    pub(super) fn aside(&self, device: &str) -> Vec<UploadItem> {
+        let is_aside = |it: &&Numbered| *it.device == *device && matches!(it.fate, Fate::Aside(_));
+        self.numbered.values().filter(is_aside).map(|numbered| numbered.item.clone()).collect()
     }
 
     /// Passings in the cloud are sent again with another time.
@@ -433,7 +461,9 @@ impl Ledger {
             | UploadEvent::Audited(_)
             | UploadEvent::Moved { .. }
             | UploadEvent::SendAgain { .. }
-            | UploadEvent::Again { .. } => {}
+            | UploadEvent::Again { .. }
+            | UploadEvent::Retry { .. }
+            | UploadEvent::Dropped { .. } => {}
             UploadEvent::Batch(batch) => {
                 let before = self.open.remove(&batch.device).unwrap_or_default();
                 let named = before.keys().eq(&batch.still_open);
@@ -522,7 +552,7 @@ impl Ledger {
             for (seq, expected) in expected {
                 self.count(if expected == HistoryVerdict::Passing { "passings" } else { "repeats and dead reads" }, 1);
                 let judged = match (self.numbered.get(&seq).map(|numbered| &numbered.fate), self.judged.get(&seq)) {
-                    (Some(Fate::Accepted | Fate::Aside(_)), None) => Some(HistoryVerdict::Passing),
+                    (Some(Fate::Accepted | Fate::Aside(_) | Fate::Dropped), None) => Some(HistoryVerdict::Passing),
                     (None, Some(judged)) => Some(*judged),
                     _ => None,
                 };
@@ -545,7 +575,8 @@ impl Ledger {
         }
         let kept = self.kept.values().filter(|entry| matches!(entry.body, Body::Read(_))).count() as u64;
         let of = |verdict| self.judged.values().filter(|judged| **judged == verdict).count() as u64;
-        let dropped = of(HistoryVerdict::Dropped);
+        let aside = self.numbered.values().filter(|numbered| numbered.fate == Fate::Dropped).count() as u64;
+        let dropped = of(HistoryVerdict::Dropped) + aside;
         let expected = (kept, of(HistoryVerdict::Repeat), of(HistoryVerdict::Dead), dropped);
         let counted = (reads.kept, reads.duplicates, reads.dead_time, reads.dropped_by_choice);
         self.must(counted == expected, 4, || {
@@ -629,44 +660,4 @@ fn is_frame(entry: &Entry, framed: &Framed) -> bool {
         _ => false,
     };
     body && entry.raw == framed.raw
-}
-
-/// The time of a read as its decoder stamped it.
-fn stamped_ms(read: &ChipRead) -> i64 {
-    match read.stamp {
-        Stamp::Local(local) => jiff::tz::TimeZone::UTC.to_timestamp(local).unwrap().as_millisecond(),
-        _ => unreachable!("the model's decoders have a date"),
-    }
-}
-
-/// A plain reading of the rules for one decoder's reads. The same chip and stamp again is a repeat.
-/// A read nearer than the dead time to the last *passing* of its chip is not a passing, unless the
-/// two were received further apart (all reads are live here). A passing that was kept between two
-/// entries of `dropped` is dropped, and after the second one it is near to no other read.
-pub(super) fn verdicts<'a>(
-    reads: impl Iterator<Item = (&'a Entry, &'a ChipRead)>,
-    dead_time: Duration,
-    dropped: &[(u64, u64)],
-) -> Vec<(u64, HistoryVerdict)> {
-    let mut known = HashSet::new();
-    let mut last: HashMap<Arc<str>, (i64, i64, u64)> = HashMap::new();
-    let ms = stamped_ms;
-    let verdict = |entry: &Entry, read: &ChipRead| {
-        if !known.insert((read.chip.clone(), ms(read))) {
-            return HistoryVerdict::Repeat;
-        }
-        last.retain(|_, (.., seq)| !dropped.iter().any(|(from, to)| (*from..*to).contains(seq) && entry.seq > *to));
-        let times = (ms(read), entry.time.as_millisecond(), entry.seq);
-        let near = |one: i64, other: i64| u128::from((one - other).unsigned_abs()) < dead_time.as_millis();
-        if last.get(&read.chip).is_some_and(|last| near(times.0, last.0) && near(times.1, last.1)) {
-            return HistoryVerdict::Dead;
-        }
-        last.insert(read.chip.clone(), times);
-        match dropped.iter().any(|(from, to)| (*from..*to).contains(&entry.seq)) {
-            true => HistoryVerdict::Dropped,
-            false => HistoryVerdict::Passing,
-        }
-    };
-    let mut verdict = verdict;
-    reads.map(|(entry, read)| (entry.seq, verdict(entry, read))).collect()
 }

@@ -140,10 +140,14 @@ pub(super) enum Op {
         most: usize,
         back: bool,
     },
-    /// Somebody puts the box on hold.
-    Hold,
-    /// Somebody releases it, and sends or drops what was read meanwhile.
-    Release(Held),
+    /// Somebody puts the box on hold (`None`), or releases it, and sends or drops what was read
+    /// meanwhile.
+    Decide(Option<Held>),
+    /// Somebody releases the passings of a device that are set aside, or drops them.
+    Aside {
+        device: usize,
+        release: bool,
+    },
     Disk(disk::Script),
     End {
         how: End,

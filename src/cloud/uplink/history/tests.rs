@@ -20,7 +20,7 @@ const HISTORIES: u32 = 200;
 const SEED: u64 = 1;
 
 /// Events that must happen in this many histories.
-const TROUBLE: [&str; 23] = [
+const TROUBLE: [&str; 25] = [
     "POSTs",
     "batches of reads that waited, written with the next",
     "batches written with their reads",
@@ -34,6 +34,8 @@ const TROUBLE: [&str; 23] = [
     "kills amid a call of the disk",
     "passings sent again with another time",
     "passings set aside",
+    "passings set aside and dropped",
+    "passings set aside and released",
     "passings numbered after a hold in which they were kept",
     "power cuts",
     "power cuts amid a call of the disk",
@@ -158,8 +160,9 @@ fn ops() -> impl Strategy<Value = Op> {
         2 => (0usize..3, 0u64..1000, 0u64..60, -2i64..3)
             .prop_map(|(decoder, at, length, days)| Op::Correct { decoder, at, length, days }),
         3 => (0usize..2, 1usize..20, any::<bool>()).prop_map(|(device, most, back)| Op::Again { device, most, back }),
-        2 => Just(Op::Hold),
-        3 => any::<bool>().prop_map(|send| Op::Release(if send { Held::Send } else { Held::Drop })),
+        2 => Just(Op::Decide(None)),
+        3 => any::<bool>().prop_map(|send| Op::Decide(Some(if send { Held::Send } else { Held::Drop }))),
+        3 => (0usize..2, any::<bool>()).prop_map(|(device, release)| Op::Aside { device, release }),
         4 => scripts().prop_map(Op::Disk),
         2 => ends(),
     ]

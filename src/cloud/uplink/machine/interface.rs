@@ -117,9 +117,16 @@ pub(crate) enum Input {
     Device(Result<(), CallError>),
     /// Another key is used from now on. It is the result of no action.
     NewKey,
-    /// Try the passings again now that were set aside because the cloud failed at them. It is the
-    /// result of no action.
-    TryAgain,
+    /// Try passings again now that were set aside because the cloud failed at them: these, or all of
+    /// them (`None`). It is the result of no action.
+    TryAgain(Option<Vec<Seq>>),
+    /// Somebody decided about passings that are set aside. It is the result of no action.
+    Decided {
+        /// Of those at which the cloud failed, only these are still to be tried again.
+        failing: Vec<Seq>,
+        /// How many passings are set aside now.
+        set_aside: u64,
+    },
     /// Result of [`Action::Create`].
     Created(Result<Session, CallError>),
     /// Result of [`Action::Close`].

@@ -241,8 +241,14 @@ impl Suspects {
         self.dues(in_flight).map(|(_, due)| due).filter(|due| *due > looked).min()
     }
 
-    /// All passings that are set aside are tried now.
-    pub(super) fn try_now(&mut self, now: Duration) {
-        self.failing.iter_mut().for_each(|failing| failing.due = now);
+    /// Passings that are set aside are tried now: these, or all of them (`None`).
+    pub(super) fn try_now(&mut self, now: Duration, only: Option<&[Seq]>) {
+        let meant = self.failing.iter_mut().filter(|failing| only.is_none_or(|only| only.contains(&failing.item.seq)));
+        meant.for_each(|failing| failing.due = now);
+    }
+
+    /// Forgets the passings that are set aside and not among these.
+    pub(super) fn keep(&mut self, still: &[Seq]) {
+        self.failing.retain(|failing| still.contains(&failing.item.seq));
     }
 }
