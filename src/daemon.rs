@@ -18,6 +18,7 @@
 
 mod again;
 pub(crate) mod allocator;
+mod checks;
 mod chores;
 mod clock;
 mod corrected;
@@ -151,6 +152,11 @@ impl Daemon {
         if let Some(page) = page {
             daemon.start_page(page, &config.status);
         }
+        let checks = checks::remember(config.data_dir.clone(), board.clone(), stop.clone());
+        daemon.spawn("checks before the gun", async move {
+            checks.await;
+            Ok(())
+        });
         let repairs = daemon.start_cloud(&config, wall).await;
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
