@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
-    audit, capture, check, correct, decode, demo, device, export, import_boot, passings, probe, resend, rewind,
+    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, passings, probe, resend, rewind,
     session, setup, simulate, status, watch,
 };
 use crate::config::failure::Failure;
@@ -51,6 +51,10 @@ enum Command {
     /// Upload what does not go by itself: reads that are held back because they may be of another
     /// race, or passings that were numbered for a device whose id was corrected since.
     Resend(resend::ResendArgs),
+    /// Keep every read and send none, until `release`: for tests before the gun.
+    Hold(hold::HoldArgs),
+    /// End a hold: send what was read meanwhile, or none of it.
+    Release(hold::ReleaseArgs),
     /// Move the times of reads whose decoder had a wrong clock or time zone. What is in the cloud is
     /// listed, and sent again under new numbers only if --send-again says so.
     Correct(correct::CorrectArgs),
@@ -161,6 +165,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Rewind(args) => block_on(rewind::run(args)),
         Command::Resend(args) => block_on(resend::run(args)),
+        Command::Hold(args) => block_on(hold::hold(args)),
+        Command::Release(args) => block_on(hold::release(args)),
         Command::Correct(args) => block_on(correct::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
         Command::Device(what) => block_on(device::run(what)),
@@ -200,7 +206,8 @@ mod tests {
 
     /// Commands that show no time to a person, or whose --timezone is the zone of a decoder's clock:
     /// what `capture` and `decode` write is for programs, and `setup` writes that zone.
-    const WITHOUT_TIMES: [&str; 8] = ["run", "setup", "resend", "import-boot", "demo", "simulate", "capture", "decode"];
+    const WITHOUT_TIMES: [&str; 10] =
+        ["run", "setup", "resend", "hold", "release", "import-boot", "demo", "simulate", "capture", "decode"];
 
     #[test]
     fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {

@@ -12,6 +12,7 @@ pub(crate) mod demo;
 pub(crate) mod device;
 pub(crate) mod export;
 pub(crate) mod files;
+pub(crate) mod hold;
 pub(crate) mod import_boot;
 pub(crate) mod machine;
 pub(crate) mod passings;

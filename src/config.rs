@@ -17,21 +17,25 @@
 mod data_dir;
 mod device;
 pub(crate) mod edit;
+mod expect;
 pub(crate) mod failure;
 mod layers;
 mod load;
 mod nearest;
+mod notify;
 pub(crate) mod replace;
 mod secret;
 mod settings;
 mod toml_text;
 mod value;
+mod window;
 
 pub(crate) use self::device::device_id;
 pub(crate) use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::nearest::did_you_mean;
+pub use self::notify::{NotifyConfig, Webhook};
 pub(crate) use self::secret::{USUAL_KEY_FILE, Unusable, of_bytes as secret_of, reread as reread_secret, same};
 pub(crate) use self::settings::Terms;
 pub use self::settings::{
@@ -39,3 +43,12 @@ pub use self::settings::{
     LogConfig, LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
 };
 pub(crate) use self::value::{decoder_name, duration, level, time};
+pub use self::window::{ExpectConfig, TimeWindow};
+
+/// The webhook of a right configuration, for tests.
+#[cfg(test)]
+pub(crate) fn webhook_of(text: &str) -> Webhook {
+    let text = format!("data_dir = \"/nonexistent\"\n{text}");
+    let options = LoadOptions { text: Some(text), environment: Vec::new(), ..LoadOptions::new("passbridge.toml") };
+    Config::load_what_is_right(&options).unwrap().config.notify.webhook.unwrap()
+}

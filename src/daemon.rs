@@ -27,6 +27,7 @@ pub(crate) mod harden;
 mod home;
 pub(crate) mod logging;
 mod notes;
+mod notify;
 mod secrets;
 pub(crate) mod service;
 mod signals;
@@ -56,7 +57,7 @@ use crate::cloud::passing::{BibFile, Bibs, Mapper, UnknownChips};
 use crate::cloud::rufus;
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::config::failure::Failure;
-use crate::config::{CloudConfig, Config, LoadOptions, Loaded, StatusConfig};
+use crate::config::{CloudConfig, Config, LoadOptions, Loaded};
 use crate::export;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
@@ -149,15 +150,16 @@ impl Daemon {
         daemon.start_chores(&config);
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
+        let bibs = daemon.start_bibs(&config).await;
         if let Some(page) = page {
-            daemon.start_page(page, &config.status);
+            daemon.start_page(page, &config, bibs.clone());
         }
         let checks = checks::remember(config.data_dir.clone(), board.clone(), stop.clone());
         daemon.spawn("checks before the gun", async move {
             checks.await;
             Ok(())
         });
-        let repairs = daemon.start_cloud(&config, wall).await;
+        let repairs = daemon.start_cloud(&config, &bibs, wall).await;
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
@@ -207,14 +209,22 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(&mut self, page: web::WebPage, status: &StatusConfig) {
+    fn start_page(&mut self, page: web::WebPage, config: &Config, bibs: watch::Receiver<Arc<Bibs>>) {
+        let status = &config.status;
+        let sources = web::Sources {
+            journal: self.home.watched(),
+            reading: export::Reading::new(config),
+            bibs,
+            zeros: config.passing.zeros,
+            plots: Arc::new(|| None),
+        };
         let access = match (&status.token, &status.token_file) {
             (Some(token), _) => web::Audience::Token(Arc::new(token.clone())),
             (None, Some(_)) => web::Audience::Locked,
             (None, None) => web::Audience::Open,
         };
         let access = watch::Sender::new(access);
-        let serve = web::serve(page, self.board.clone(), access.subscribe(), self.stop.clone());
+        let serve = web::serve(page, self.board.clone(), sources, access.subscribe(), self.stop.clone());
         self.spawn("status page", async move {
             serve.await;
             Ok(())
@@ -249,7 +259,7 @@ impl Daemon {
     }
 
     /// Starts everything that uploads. Returns the senders for the repairs of each device.
-    async fn start_cloud(&mut self, config: &Config, wall: Wall) -> Repairs {
+    async fn start_cloud(&mut self, config: &Config, bibs: &watch::Receiver<Arc<Bibs>>, wall: Wall) -> Repairs {
         let Some(cloud) = &config.cloud else { return Repairs::new() };
         let client = match client(cloud, config, wall) {
             Ok(client) => client,
@@ -271,7 +281,19 @@ impl Daemon {
             let client = client.clone();
             self.follow_secret(file, move |key| client.set_key(key).map_err(|error| error.to_string()));
         }
-        self.start_uplinks(config, &client).await
+        self.start_uplinks(config, bibs, &client)
+    }
+
+    /// Opens the bib file, and follows it.
+    async fn start_bibs(&mut self, config: &Config) -> watch::Receiver<Arc<Bibs>> {
+        let Some(path) = &config.passing.bibs else { return Bibs::none() };
+        let (file, bibs) = BibFile::open(path, &self.board).await;
+        let follow = file.follow(self.reread.subscribe(), self.stop.clone());
+        self.spawn("bib file", async move {
+            follow.await;
+            Ok(())
+        });
+        bibs
     }
 
     fn start_chores(&mut self, config: &Config) {
@@ -290,26 +312,34 @@ impl Daemon {
         self.spawn_with_journal("chores", move |journal| chores(journal, board, stop, notes, known, watch));
         self.spawn("watch over the log", watch_log(self.board.clone(), self.stop.clone()));
         self.spawn("look at the machine", telemetry::watch("/".into(), self.board.clone(), self.stop.clone()));
-        self.spawn("state", watch_state(self.board.clone(), self.stop.clone()));
+        self.start_telling(config);
+    }
+
+    /// Starts what tells people about the state of the box.
+    fn start_telling(&mut self, config: &Config) {
+        let (board, stop) = (self.board.clone(), self.stop.clone());
+        let told = notify::Told::default();
+        if let Some(program) = config.notify.on_state.clone() {
+            let telling = notify::run_program(program, board.clone(), told.subscribe(), stop.clone());
+            self.spawn("program that tells the state", telling);
+        }
+        if let Some(webhook) = config.notify.webhook.clone() {
+            self.spawn("webhook", notify::post(webhook, board.clone(), told.subscribe(), stop.clone()));
+        }
+        if let Some(led) = config.notify.led.clone() {
+            self.spawn("LED", notify::show("/".into(), led, board.clone(), told.subscribe(), stop.clone()));
+        }
+        if !config.expect.is_empty() {
+            self.spawn("watch over the mats", notify::watch_mats(config.expect.clone(), board.clone(), stop.clone()));
+        }
+        self.spawn("state", notify::watch_state(board, told, stop));
     }
 
     /// Starts an uplink and its audits for each device. Returns the senders for the repairs of
     /// each.
-    async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) -> Repairs {
+    fn start_uplinks(&mut self, config: &Config, bibs: &watch::Receiver<Arc<Bibs>>, client: &rufus::Client) -> Repairs {
         let mut repairs = Repairs::new();
         let Some(cloud) = &config.cloud else { return repairs };
-        let bibs = match &config.passing.bibs {
-            None => Bibs::none(),
-            Some(path) => {
-                let (file, bibs) = BibFile::open(path, &self.board).await;
-                let follow = file.follow(self.reread.subscribe(), self.stop.clone());
-                self.spawn("bib file", async move {
-                    follow.await;
-                    Ok(())
-                });
-                bibs
-            }
-        };
         let unknown = config
             .passing
             .bibs
@@ -561,22 +591,6 @@ async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure>
                 before = false;
                 board.clear(ProblemCode::LogOutput, "");
             }
-        }
-    }
-    Ok(())
-}
-
-/// Once a second: looks at the state of the box, so that the state is up to date although nobody
-/// asks for it. It reports each change to systemd and the log.
-async fn watch_state(board: Board, stop: CancellationToken) -> Result<(), Failure> {
-    let mut ticks = interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = None;
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let (state, sentence) = board.look();
-        service::status(&format!("{}. {sentence}", state.shown()));
-        if told.replace(state) != Some(state) {
-            tracing::info!(state = state.word(), "{sentence}"); // each problem behind it is logged separately
         }
     }
     Ok(())

@@ -21,6 +21,7 @@
 
 pub(crate) mod corrected;
 mod index;
+mod newest;
 mod reading;
 mod spreadsheet;
 mod standing;
@@ -35,6 +36,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cloud::passing::chip_code;
+use crate::journal::control::Holds;
 use crate::journal::entries::Entries;
 use crate::journal::entry::{BadLine, Body, Entry};
 use crate::journal::log::{LogLine, LogPlace};
@@ -44,10 +46,11 @@ use crate::model::escape::escape;
 use crate::model::source;
 pub(crate) use index::refresh;
 use index::{Block, Index};
+pub(crate) use newest::{NewestRead, NewestReads, ReadFate};
 pub use reading::Reading;
 use reading::instant_in;
 pub(crate) use standing::UploadMark;
-use standing::{Standing, Standings};
+use standing::{DROPPED_AT_RELEASE, Standing, Standings};
 
 /// The format of the exported file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -208,14 +211,17 @@ pub fn export(
             let time = matches!(entry.body, Body::Read(_)).then_some((instant, corrected_ms));
             let wrote = match format {
                 Format::Jsonl => {
-                    serde_json::to_writer(&mut *out, &row(entry, time, &standings, reading))
+                    serde_json::to_writer(&mut *out, &row(entry, time, (&standings, &index.holds), reading))
                         .map_err(io::Error::from)?;
                     out.write_all(b"\n")?;
                     true
                 }
-                Format::Csv => {
-                    write_row(table.as_mut(), &row(entry, time, &standings, reading), reading.spreadsheet, out)?
-                }
+                Format::Csv => write_row(
+                    table.as_mut(),
+                    &row(entry, time, (&standings, &index.holds), reading),
+                    reading.spreadsheet,
+                    out,
+                )?,
                 Format::Cloudbox => {
                     write_cloudbox(entry, time.map(|(time, _)| time), reading, summary.frames + 1, out)?
                 }
@@ -382,7 +388,12 @@ fn time_of(entry: &Entry, reading: &Reading, index: &Index, standings: &Standing
 }
 
 /// The row of a frame. `time`: of a read, with how much of it is a correction.
-fn row<'a>(entry: &'a Entry, time: Option<(Timestamp, i64)>, standings: &'a Standings, reading: &Reading) -> Row<'a> {
+fn row<'a>(
+    entry: &'a Entry,
+    time: Option<(Timestamp, i64)>,
+    (standings, holds): (&'a Standings, &Holds),
+    reading: &Reading,
+) -> Row<'a> {
     let mut row = Row {
         seq: entry.seq,
         decoder: &entry.subject,
@@ -416,8 +427,9 @@ fn row<'a>(entry: &'a Entry, time: Option<(Timestamp, i64)>, standings: &'a Stan
             let sent_ms = sent_ms.filter(|ms| time.is_some_and(|(time, _)| time.as_millisecond() != *ms));
             let sent = sent_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
             upload.sent_time = sent.map(|sent| reading.shown(sent));
-            let is_held = read.held_back && !standings.is_let_go(entry.seq) && upload.state == UploadMark::Pending;
-            row.upload = Some(if is_held { UploadColumn { state: UploadMark::HeldBack, ..upload } } else { upload });
+            let (state, reason) = without_batch(entry.seq, read, upload.state, standings, holds);
+            row.upload = Some(UploadColumn { state, ..upload });
+            row.reason = reason;
         }
         Body::Marker(marker) => {
             row.kind = "marker";
@@ -430,9 +442,34 @@ fn row<'a>(entry: &'a Entry, time: Option<(Timestamp, i64)>, standings: &'a Stan
             row.upload = standings.get(entry.seq).is_some().then(|| upload_column(entry.seq, standings));
         }
         Body::Rejected(reason) => row.reason = Some(reason),
-        Body::Cleared(_) | Body::Upload(_) | Body::Settled(_) | Body::Note(_) | Body::Clock(_) | Body::Correct(_) => {}
+        Body::Cleared(_)
+        | Body::Upload(_)
+        | Body::Settled(_)
+        | Body::Note(_)
+        | Body::Clock(_)
+        | Body::Correct(_)
+        | Body::Control(_) => {}
     }
     row
+}
+
+/// The upload state of a read about which no batch says anything, and why it is no passing.
+fn without_batch(
+    seq: u64,
+    read: &ChipRead,
+    state: UploadMark,
+    standings: &Standings,
+    holds: &Holds,
+) -> (UploadMark, Option<&'static str>) {
+    if state != UploadMark::Pending || standings.get(seq).is_some() || standings.is_let_go(seq) {
+        return (state, None);
+    }
+    match read.held_back {
+        true => (UploadMark::HeldBack, None),
+        false if holds.is_dropped(seq) => (UploadMark::Suppressed, Some(DROPPED_AT_RELEASE)),
+        false if holds.is_held(seq) => (UploadMark::Held, None),
+        false => (state, None),
+    }
 }
 
 fn upload_column(seq: u64, standings: &Standings) -> UploadColumn<'_> {

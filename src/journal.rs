@@ -22,9 +22,9 @@
 //! stored) and [`correct`] (moving times, and sending passings again because of that).
 //!
 //! What the journal hides: [`log`] (segments of text lines, group commit, repair of a torn end),
-//! [`entry`] (one line), `gone` (files that somebody removes while the process runs), `state` (the
+//! [`entry`] (one line), [`control`] (what people decide), `gone` (files that somebody removes while the process runs), `state` (the
 //! fold: cursors, numbers, duplicates, dead time), [`held_back`] (reads that are kept and not
-//! uploaded yet), `queue` (sled, which no other part knows), `age` and `room` (what may be deleted,
+//! uploaded yet), `hold` (nothing is uploaded until somebody says so), `queue` (sled, which no other part knows), `age` and `room` (what may be deleted,
 //! and when), and two threads: the `writer` appends and answers, and the `follower` checkpoints,
 //! rebuilds and prunes. `lock` keeps out a second process and older versions. `mark` records how far the log was written. `verify` reads the whole log at
 //! every start and reports what is missing.
@@ -52,6 +52,7 @@ use tokio::sync::mpsc;
 mod age;
 mod append;
 mod catch_up;
+pub(crate) mod control;
 pub(crate) mod correct;
 mod damage;
 mod dead;
@@ -66,6 +67,8 @@ mod follow;
 mod foresee;
 mod gone;
 pub(crate) mod held_back;
+mod hold;
+pub(crate) mod holding;
 mod left;
 pub(crate) mod let_go;
 mod lock;

@@ -98,8 +98,9 @@ pub mod testing {
     }
     pub mod config {
         pub use crate::config::{
-            Address, ChipZeros, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LoadOptions, Loaded,
-            LogConfig, LogFormat, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
+            Address, ChipZeros, CloudConfig, Config, DecoderConfig, ExpectConfig, KeepConfig, KeyHeader, LoadOptions,
+            Loaded, LogConfig, LogFormat, NotifyConfig, PassingConfig, SessionMode, StatusConfig, TagCode, TimeWindow,
+            UploadConfig, Webhook,
         };
     }
     pub mod daemon {

@@ -9,6 +9,7 @@ pub(crate) mod glance;
 mod judge;
 mod lamps;
 mod latency;
+pub(crate) mod plot;
 mod problem;
 mod severity;
 mod snapshot;
@@ -27,14 +28,14 @@ use tokio::sync::{Notify, watch};
 use self::checks::Checks;
 pub use self::checks::{ChecksStatus, MatCheck};
 use self::judge::{Judge, StateVerdict};
-pub use self::lamps::{Lamp, LampName, Mark, lamps};
+pub use self::lamps::lamps;
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
-pub use self::problem::ProblemCode;
+pub use self::problem::{Cause, ProblemCode};
 pub use self::severity::Severity;
 pub use self::snapshot::{
-    AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, MachineStatus,
-    Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
+    AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, HoldStatus, JournalStatus, LastRead, LinkState,
+    MachineStatus, Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
 };
 pub use self::state::BoxState;
 use crate::model::chip::Seq;
@@ -71,6 +72,7 @@ struct Inner {
     decoders: Vec<DecoderStatus>,
     journal: JournalStatus,
     uploads: Vec<UploadStatus>,
+    hold: Option<HoldStatus>,
     recent: VecDeque<RecentRead>,
     latency: Latency,
     machine: Option<MachineStatus>,
@@ -125,6 +127,7 @@ impl Board {
             decoders: Vec::new(),
             journal: JournalStatus::default(),
             uploads: Vec::new(),
+            hold: None,
             recent: VecDeque::new(),
             latency: Latency::new(),
             machine: None,
@@ -140,9 +143,19 @@ impl Board {
         }
     }
 
+    /// The name of the box.
+    pub(crate) fn name(&self) -> String {
+        self.lock().name.clone()
+    }
+
     /// The box's wall clock.
     pub fn now(&self) -> Timestamp {
         self.wall.now()
+    }
+
+    /// The clock of the box, for parts that need one of their own.
+    pub(crate) fn wall(&self) -> &Wall {
+        &self.wall
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -339,6 +352,13 @@ impl Board {
         }
     }
 
+    /// Shows the hold, or that there is none.
+    pub fn show_hold(&self, hold: Option<HoldStatus>) {
+        if self.lock().hold != hold {
+            self.update(|inner| inner.hold = hold);
+        }
+    }
+
     /// Changes the entry of the journal.
     pub fn journal(&self, change: impl FnOnce(&mut JournalStatus)) {
         self.update(|inner| change(&mut inner.journal));
@@ -449,6 +469,7 @@ impl Board {
             decoders: inner.decoders.clone(),
             journal: inner.journal.clone(),
             uploads: inner.uploads.clone(),
+            hold: inner.hold.clone(),
             latency: inner.latency.figures(now),
             machine: inner.machine.clone(),
         };

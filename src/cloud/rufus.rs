@@ -240,20 +240,7 @@ impl Client {
         // sent.
         let connect = CONNECT_TIMEOUT.min(config.timeout / 2);
         let names = Names::new(connect / 2);
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .dns_resolver(names.clone())
-            .user_agent(concat!("passbridge/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(connect)
-            .timeout(config.timeout)
-            .read_timeout(config.timeout)
-            .tcp_user_timeout(DEAD_AFTER)
-            .pool_idle_timeout(POOL_IDLE)
-            .referer(false)
-            .build()
-            .map_err(|error| ClientError::Setup(innermost(&error)))?;
+        let http = http(tls, names.clone(), connect, config.timeout)?;
         Ok(Self { http, names, base: config.url, key, page_limit: config.timeout * PAGE_TIMES })
     }
 
@@ -399,6 +386,55 @@ impl Client {
         let body = scrub(body, key.expose_secret());
         read(&Reply { status, headers: &headers, body: &body })
     }
+}
+
+/// An HTTP client without redirects and without repeats of its own.
+fn http(
+    tls: rustls::ClientConfig,
+    names: Names,
+    connect: Duration,
+    timeout: Duration,
+) -> Result<reqwest::Client, ClientError> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(names)
+        .user_agent(concat!("passbridge/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(connect)
+        .timeout(timeout)
+        .read_timeout(timeout)
+        .tcp_user_timeout(DEAD_AFTER)
+        .pool_idle_timeout(POOL_IDLE)
+        .referer(false)
+        .build()
+        .map_err(|error| ClientError::Setup(innermost(&error)))
+}
+
+/// A client for another server than the cloud, which is trusted for the same reasons: the roots of
+/// the system, and dates by the clock of the box. It has no key, so it cannot send one. Call
+/// [`install_tls`] first.
+///
+/// # Errors
+/// The HTTP client could not be built.
+pub(crate) fn keyless_http(clock: Wall, timeout: Duration) -> Result<reqwest::Client, ClientError> {
+    let tls = trust::tls(clock, Vec::new()).map_err(|error| ClientError::Setup(error.to_string()))?;
+    http(tls, Names::new(timeout / 2), timeout / 2, timeout)
+}
+
+/// Why a request of [`keyless_http`] failed, in words that follow "because". The address is not in
+/// it, because it may be a secret.
+pub(crate) fn why_failed(error: &reqwest::Error) -> String {
+    if let Some(why) = trust::untrusted(error) {
+        return format!("its certificate is not trusted by this box ({why})");
+    }
+    if error.is_timeout() {
+        return "there was no answer in time".to_owned();
+    }
+    if error.is_dns() {
+        return "its name is not found".to_owned();
+    }
+    innermost(error)
 }
 
 /// Returns the path and the query of a call for stored passings.

@@ -106,7 +106,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::arrivals::Arrivals;
-use self::display::Display;
+use self::display::{Display, report};
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client, Inserted, OutcomeDoubt, Passing};
 use crate::config::{SessionMode, UploadConfig};
@@ -324,11 +324,15 @@ impl Resender {
 
     /// Returns the request that the machine should start now, if there is one. Answers requests
     /// that can never be sent.
-    fn turn(&mut self, machine: &Machine) -> Option<Input> {
+    fn turn(&mut self, machine: &Machine, on_hold: bool) -> Option<Input> {
         if self.asked.is_none() && self.doing.is_none() {
             self.asked = self.ties.resends.try_recv().ok();
         }
-        match machine.may_resend(&self.asked.as_ref()?.token) {
+        let permit = match machine.may_resend(&self.asked.as_ref()?.token) {
+            ResendPermit::Now if on_hold => ResendPermit::Never("the box is on hold: release the hold first"),
+            permit => permit,
+        };
+        match permit {
             ResendPermit::Later => None,
             ResendPermit::Never(why) => {
                 let _ = self.asked.take()?.done.send(Err(why.to_owned()));
@@ -376,11 +380,11 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             if let Some(input) = self.orders.begin(journal, device).await? {
                 self.machine.put(self.start.elapsed(), input);
             }
-            if let Some(input) = self.again.turn(&self.machine) {
+            if let Some(input) = self.again.turn(&self.machine, journal.is_on_hold()) {
                 self.machine.put(self.start.elapsed(), input);
             }
             let action = self.machine.next(self.start.elapsed());
-            self.display.show(&self.config.device, self.machine.report());
+            self.display.show(&self.config.device, report(&self.machine, journal));
             let input = match action {
                 Action::Record(event) => {
                     let arrived = self.arrivals.follow(&event);
@@ -488,7 +492,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
         pending.end_at(bound);
         let through = pending.through;
         let pending = journal.with_right_times(&self.config.device, pending);
-        let again = journal.right_times(again);
+        let again = if journal.is_on_hold() { Vec::new() } else { journal.right_times(again) };
         let (batch, held) = form(&self.config, token, next, pending, again, &*self.fields);
         self.tell_held(held);
         formed(batch, bound, through)

@@ -247,6 +247,22 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Lets a person agree to what nobody takes back. `ends` says what that is.
+///
+/// # Errors
+/// Usage (64): nobody agreed.
+pub(crate) fn agreed(yes: bool, ends: &str, question: &str) -> Result<(), Failure> {
+    if yes {
+        logging::say(ends);
+        return Ok(());
+    }
+    match typed_answer(&format!("{ends} {question} [y/N]"))? {
+        None => Err(Failure::usage(format!("{ends} Nobody can be asked here: add --yes. Nothing was changed"))),
+        Some(answer) if matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") => Ok(()),
+        Some(_) => Err(Failure::usage("nothing was changed: that needs a y")),
+    }
+}
+
 /// Reads a line that a person types as the answer to `question`. `None` if nobody can be asked here.
 ///
 /// # Errors

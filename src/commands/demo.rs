@@ -24,8 +24,8 @@ use crate::commands::audit::beside;
 use crate::config::KeyHeader;
 use crate::config::failure::Failure;
 use crate::config::{
-    Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
-    StatusConfig, UploadConfig,
+    Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, NotifyConfig, PassingConfig,
+    SessionMode, StatusConfig, UploadConfig,
 };
 use crate::daemon::Daemon;
 use crate::daemon::logging;
@@ -258,6 +258,8 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
         status: StatusConfig::default(),
         log: LogConfig { level: "error".into(), format: LogFormat::Auto },
         left_out: Vec::new(),
+        notify: NotifyConfig::default(),
+        expect: Vec::new(),
         faults: Vec::new(),
     })
 }

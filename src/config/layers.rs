@@ -185,10 +185,11 @@ fn reaches_too_far(variable: &str) -> Option<&'static str> {
                    PASSBRIDGE__UPLOAD__BATCH_MAX; it is not taken";
         return Some(why);
     }
-    let first = path.split("__").next().unwrap_or_default();
-    first
-        .eq_ignore_ascii_case("decoder")
-        .then_some("decoders are set in the configuration file only, not in the environment; it is not taken")
+    match path.split("__").next().unwrap_or_default().to_ascii_lowercase().as_str() {
+        "decoder" => Some("decoders are set in the configuration file only, not in the environment; it is not taken"),
+        "expect" => Some("[[expect]] is set in the configuration file only, not in the environment; it is not taken"),
+        _ => None,
+    }
 }
 
 fn joined(path: &str, key: &str) -> String {
@@ -421,6 +422,14 @@ impl<'a> Section<'a> {
     /// The path of this section, such as `decoder[0]`.
     pub(super) fn path_text(&self) -> &str {
         &self.path
+    }
+
+    /// The text of `key` as it is written. `None`: it is not given, or is no text.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        match self.get(key).map(|value| &value.kind) {
+            Some(ValueKind::String(text)) => Some(text),
+            _ => None,
+        }
     }
 
     /// Whether the text of `key` contains `wanted`.

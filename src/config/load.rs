@@ -10,8 +10,10 @@ use jiff::tz::TimeZone;
 use url::Url;
 
 use super::device::{device_id, unusual_devices};
+use super::expect::read_expect;
 use super::layers::{ConfigError, Layers, Section, our_variables, read_text};
 use super::nearest::did_you_mean;
+use super::notify::{NotifyConfig, read_notify};
 use super::secret::{self, Found, NoKey};
 use super::settings::Terms;
 use super::{
@@ -19,7 +21,7 @@ use super::{
     LogConfig, LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
 use crate::decoders::{REGISTRY, Spec};
-use crate::model::clock;
+use crate::model::{clock, source};
 
 const NAME: &str = "passbridge";
 pub(super) const DATA_DIR: &str = "/var/lib/passbridge";
@@ -30,7 +32,9 @@ const LOCATIONS: usize = 32;
 const DECODERS: usize = 32;
 pub(super) const KEY_VARIABLE: &str = "PASSBRIDGE__CLOUD__API_KEY";
 
-const ROOT: &[&str] = &["name", "data_dir", "decoder", "cloud", "upload", "passing", "keep", "status", "log", "clock"];
+const ROOT: &[&str] = &[
+    "name", "data_dir", "decoder", "cloud", "upload", "passing", "keep", "status", "log", "clock", "notify", "expect",
+];
 const DECODER: &[&str] = &["name", "protocol", "address", "timezone", "device_id", "rewind", "locations", "set"];
 // `api_key` is a known key so that it can be refused with the reason.
 const CLOUD: &[&str] = &["url", "device_id", "api_key_file", "header", "session", "api_key"];
@@ -185,6 +189,9 @@ impl Config {
         if let Some(cloud) = &cloud {
             warnings.extend(unusual_devices(cloud, &decoders));
         }
+        let notify = faults.or(Part::Notify, read_notify(&root), NotifyConfig::default);
+        let (expect, wrong) = read_expect(&root, &sources(&decoders, &left_out));
+        wrong.into_iter().for_each(|error| faults.add(Part::Expect, "", error));
         let name = root.parse("name", value::name).map(|name| name.unwrap_or_else(|| NAME.to_owned()));
         let config = Self {
             name: faults.or(Part::Other, name, || NAME.to_owned()),
@@ -196,6 +203,8 @@ impl Config {
             keep: faults.or(Part::Keep, read_keep(&root), KeepConfig::everything),
             status,
             log: faults.or(Part::Other, read_log(&root), LogConfig::default),
+            notify,
+            expect,
             left_out,
             faults: faults.0,
         };
@@ -242,6 +251,18 @@ fn read_decoders(root: &Section<'_>, faults: &mut Faults) -> (Vec<DecoderConfig>
         }
     }
     (decoders, left_out)
+}
+
+/// The names of all decoders and of their locations, also of those whose section is wrong.
+fn sources(decoders: &[DecoderConfig], left_out: &[LeftOut]) -> Vec<String> {
+    let of = |name: &str, locations: Option<&BTreeMap<String, String>>| {
+        let located = locations.into_iter().flatten().map(|(location, _)| source::name(name, location).into());
+        std::iter::once(name.to_owned()).chain(located).collect::<Vec<_>>()
+    };
+    let read = decoders.iter().flat_map(|decoder| of(&decoder.name, Some(&decoder.locations)));
+    let named = left_out.iter().filter(|decoder| decoder.named);
+    read.chain(named.flat_map(|decoder| of(&decoder.name, decoder.terms.as_ref().map(|terms| &terms.locations))))
+        .collect()
 }
 
 /// Checks that no other decoder has its name or its address.
@@ -673,22 +694,4 @@ fn read_log(root: &Section<'_>) -> Result<LogConfig, ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_example_shows_every_key_there_is() {
-        let example = include_str!("../../config/passbridge.toml");
-        let keys = [DECODER, CLOUD, UPLOAD, PASSING, KEEP, STATUS, LOG].concat();
-        for key in keys.iter().filter(|key| !matches!(**key, "api_key" | "set" | "locations")) {
-            let shown = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
-            assert!(example.lines().any(shown), "{key}");
-        }
-        for section in ROOT.iter().filter(|key| !matches!(**key, "name" | "data_dir")) {
-            assert!(example.contains(&format!("[{section}]")), "{section}");
-        }
-        for protocol in REGISTRY {
-            assert!(example.contains(protocol.name), "{}", protocol.name);
-        }
-    }
-}
+mod tests;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::notify::NotifyConfig;
+use super::window::ExpectConfig;
 use crate::decoders::{Settings, Spec};
 use crate::model::clock::Zones;
 
@@ -31,6 +33,10 @@ pub struct Config {
     pub status: StatusConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Who is told about the state of the box.
+    pub notify: NotifyConfig,
+    /// When which mat must give reads.
+    pub expect: Vec<ExpectConfig>,
     /// Decoders that are not read, because their section is wrong.
     pub left_out: Vec<LeftOut>,
     /// What is wrong, so that a part waits until it is corrected. It is empty from
@@ -57,6 +63,10 @@ pub enum Part {
     Bibs,
     /// Nothing is removed from the disk.
     Keep,
+    /// Nobody is told about the state of the box.
+    Notify,
+    /// The silence of one mat is no problem.
+    Expect,
     /// The default is used.
     Other,
 }
@@ -393,6 +403,8 @@ impl Config {
             ("[keep]", format!("{:?}", self.keep) == format!("{:?}", other.keep)),
             ("[status]", status(self) == status(other)),
             ("[log]", format!("{:?}", self.log) == format!("{:?}", other.log)),
+            ("[notify]", self.notify == other.notify),
+            ("[[expect]]", self.expect == other.expect),
         ];
         differ.extend(parts.into_iter().filter(|(_, same)| !same).map(|(part, _)| part.to_owned()));
         differ

@@ -173,7 +173,8 @@ impl<'a> Lines<'a> {
 fn shown(line: &str) -> String {
     let key = line.split(['=', ':']).next().unwrap_or_default().trim();
     let lower = key.to_lowercase();
-    let clean = match SECRETS.iter().any(|word| lower.contains(word)) {
+    // The address of a webhook may be in an inline table, behind another key.
+    let clean = match SECRETS.iter().any(|word| lower.contains(word)) || line.to_lowercase().contains("webhook") {
         true => format!("{} = (hidden)", key.split_whitespace().next().unwrap_or_default()),
         false => without_keys(line),
     };

@@ -31,6 +31,8 @@ pub(super) fn problem_of(at: usize, fault: &Fault) -> Option<((ProblemCode, Stri
         Part::Key => (ProblemCode::KeyMissing, "Reads are kept, and nothing is uploaded until then"),
         Part::Token => (ProblemCode::TokenUnusable, "The page shows nothing until then"),
         Part::Page => (ProblemCode::ConfigurationWrong, "The page is shown on this box only until then"),
+        Part::Notify => (ProblemCode::ConfigurationWrong, "Nobody is told about the state of the box until then"),
+        Part::Expect => (ProblemCode::ConfigurationWrong, "This mat may be silent without a problem until then"),
         Part::Keep => (ProblemCode::ConfigurationWrong, "Nothing is removed from the disk until then"),
         // A variable of the environment that is not taken changes nothing.
         Part::Other if fault.error.is_of_the_environment() => {

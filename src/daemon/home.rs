@@ -47,6 +47,11 @@ impl Home {
         self.0.borrow().clone()
     }
 
+    /// The journal as a value that changes, for a part that works without it too.
+    pub(super) fn watched(&self) -> watch::Receiver<Option<Journal>> {
+        self.0.clone()
+    }
+
     /// Waits until the journal is open.
     pub(super) async fn opened(&self) -> Journal {
         let mut home = self.0.clone();

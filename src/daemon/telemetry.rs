@@ -9,7 +9,9 @@
 //! * **Nothing waits for it**: neither a read, nor the status, nor the stop of the box.
 //!
 //! The unit of systemd hides `/proc` except for processes, so everything is from `/sys` or a system
-//! call. Without `vcgencmd`, a Raspberry Pi does not tell whether it is throttled.
+//! call. The voltage of a Raspberry Pi is watched by the kernel's driver `raspberrypi-hwmon`, which
+//! asks the firmware every two seconds. Older kernels of Raspberry Pi OS show the flags of the
+//! firmware as a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -47,11 +49,24 @@ const HOT_C: i32 = 80;
 /// It is hot until it is this cool.
 const HOT_UNTIL_C: i32 = 75;
 
+/// Too little voltage is shown for this many looks after the last one that found it. It comes and
+/// goes with what the box does, and a message that does the same would say less.
+const LOW_VOLTAGE_LOOKS: u32 = 6;
+
 /// Where the kernel says which machine this is, below `/`: a board with a device tree, or a PC.
 pub(crate) const MODELS: [&str; 2] = ["sys/firmware/devicetree/base/model", "sys/class/dmi/id/product_name"];
 /// Where it puts what it measures.
 const THERMAL: &str = "sys/class/thermal";
 const POWER: &str = "sys/class/power_supply";
+const SENSORS: &str = "sys/class/hwmon";
+/// The sensor that watches the voltage of a Raspberry Pi, and the file with its alarm.
+const PI_VOLTAGE: (&str, &str) = ("rpi_volt", "in0_lcrit_alarm");
+/// The flags of the firmware as a hexadecimal number, where an older kernel shows them.
+const PI_FLAGS: &str = "sys/devices/platform/soc/soc:firmware/get_throttled";
+/// The voltage is too low now.
+const LOW_NOW: u32 = 1;
+/// The voltage was too low since the machine was switched on.
+const LOW_SINCE: u32 = 1 << 16;
 
 /// Looks at the machine whose files are below `root` (`/`), now and every [`EVERY`], and shows it on
 /// the board.
@@ -78,11 +93,13 @@ struct Machine {
     root: PathBuf,
     /// Files that hang, and the threads that hang with them.
     hanging: BTreeMap<PathBuf, JoinHandle<()>>,
+    /// The flags of the firmware said before that the voltage was too low once.
+    was_low: bool,
 }
 
 impl Machine {
     fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), hanging: BTreeMap::new() }
+        Self { root: root.into(), hanging: BTreeMap::new(), was_low: false }
     }
 
     /// Reads everything anew. It takes at most [`PATIENCE`] for each of [`HANGING`] files, and a
@@ -97,6 +114,7 @@ impl Machine {
             model: MODELS.iter().find_map(|place| self.text(Path::new(place)).filter(|model| is_name(model))),
             temperature_c: self.temperature(),
             mains_online: None,
+            under_voltage: self.under_voltage(),
             batteries: Vec::new(),
         };
         for supply in self.names(POWER) {
@@ -115,6 +133,26 @@ impl Machine {
             (-40_000..=150_000).contains(&millis).then(|| (f64::from(millis) / 1e3).round() as i32)
         });
         degrees.max()
+    }
+
+    /// Whether the voltage is too low, or was so since the last look.
+    fn under_voltage(&mut self) -> Option<bool> {
+        for sensor in self.names(SENSORS) {
+            let folder = Path::new(SENSORS).join(sensor);
+            if self.text(&folder.join("name")).as_deref() == Some(PI_VOLTAGE.0) {
+                return match self.text(&folder.join(PI_VOLTAGE.1))?.as_str() {
+                    "0" => Some(false),
+                    "1" => Some(true),
+                    _ => None,
+                };
+            }
+        }
+        let flags = self.text(Path::new(PI_FLAGS))?;
+        let flags = u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok()?;
+        let once = flags & LOW_SINCE != 0;
+        let new = once && !self.was_low;
+        self.was_low = once;
+        Some(flags & LOW_NOW != 0 || new)
     }
 
     fn supply(&mut self, name: &str, status: &mut MachineStatus) {
@@ -203,6 +241,8 @@ fn is_name(text: &str) -> bool {
 struct Alarms {
     hot: bool,
     low: BTreeSet<String>,
+    /// For how many more looks too little voltage is shown.
+    low_voltage: u32,
 }
 
 impl Alarms {
@@ -221,6 +261,21 @@ impl Alarms {
             Some(_) if self.hot => {
                 self.hot = false;
                 board.clear(ProblemCode::BoxHot, "");
+            }
+            _ => {}
+        }
+        match machine.under_voltage {
+            Some(true) => {
+                self.low_voltage = LOW_VOLTAGE_LOOKS;
+                let message = "the power supply of this box gives too little voltage: use the supply of its maker and a short \
+                               cable. The box may restart at any moment";
+                board.raise(ProblemCode::UnderVoltage, "", message);
+            }
+            Some(false) if self.low_voltage > 0 => {
+                self.low_voltage -= 1;
+                if self.low_voltage == 0 {
+                    board.clear(ProblemCode::UnderVoltage, "");
+                }
             }
             _ => {}
         }
@@ -350,6 +405,53 @@ mod tests {
         assert_eq!(known(folder.machine.look()), (None, None, vec![ups(None, None)], None));
         folder.put("sys/class/power_supply/ups/capacity", "101");
         assert_eq!(folder.machine.look().batteries, [ups(None, None)]);
+    }
+
+    #[test]
+    fn too_little_voltage_of_a_pi_is_found_by_its_sensor_or_by_the_flags_of_its_firmware() {
+        let mut folder = Folder::new(&[
+            ("sys/class/hwmon/hwmon0/name", "cpu_thermal\n"),
+            ("sys/class/hwmon/hwmon0/in0_lcrit_alarm", "1\n"),
+        ]);
+        assert_eq!(folder.machine.look().under_voltage, None, "this sensor is another one");
+        folder.put("sys/class/hwmon/hwmon1/name", "rpi_volt\n");
+        for (alarm, low) in [("0\n", Some(false)), ("1\n", Some(true)), ("", None), ("x", None)] {
+            folder.put("sys/class/hwmon/hwmon1/in0_lcrit_alarm", alarm);
+            assert_eq!(folder.machine.look().under_voltage, low, "{alarm:?}");
+        }
+        let mut older = Folder::new(&[]);
+        for (flags, low) in [
+            ("0\n", Some(false)),
+            ("50005\n", Some(true)),
+            ("0x50000\n", Some(false)),
+            ("50004\n", Some(false)),
+            ("e0008\n", Some(false)),
+            ("0\n", Some(false)),
+            ("50000\n", Some(true)),
+            ("nonsense\n", None),
+        ] {
+            older.put("sys/devices/platform/soc/soc:firmware/get_throttled", flags);
+            assert_eq!(older.machine.look().under_voltage, low, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn too_little_voltage_is_a_problem_until_it_was_right_for_a_minute() {
+        let (board, mut alarms) = (Board::new("finish"), Alarms::default());
+        let mut shown = |under_voltage| {
+            alarms.tell(&MachineStatus { under_voltage, ..MachineStatus::default() }, &board);
+            board.snapshot().problems.iter().any(|problem| problem.code == "under_voltage")
+        };
+        assert!(!shown(None) && !shown(Some(false)));
+        assert!(shown(Some(true)) && shown(None));
+        for _ in 0..LOW_VOLTAGE_LOOKS - 1 {
+            assert!(shown(Some(false)), "it comes and goes");
+        }
+        assert!(shown(Some(true)), "it begins anew");
+        for _ in 0..LOW_VOLTAGE_LOOKS - 1 {
+            assert!(shown(Some(false)));
+        }
+        assert!(!shown(Some(false)));
     }
 
     #[test]

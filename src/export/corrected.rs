@@ -70,8 +70,14 @@ pub(crate) struct InSession<'a> {
 }
 
 impl<'a> ReadFate<'a> {
-    fn of(standings: &'a Standings, seq: u64, is_held: bool) -> Self {
-        let Some(standing) = standings.get(seq) else { return if is_held { Self::HeldBack } else { Self::Waits } };
+    fn of(standings: &'a Standings, seq: u64, is_held: bool, is_dropped: bool) -> Self {
+        let Some(standing) = standings.get(seq) else {
+            return match is_held {
+                true => Self::HeldBack,
+                false if is_dropped => Self::Suppressed,
+                false => Self::Waits,
+            };
+        };
         let passing = || {
             let (device, item) = standings.passing(seq)?;
             let (session, replaces) = (standings.token(standing)?, standings.replaced(seq));
@@ -83,7 +89,7 @@ impl<'a> ReadFate<'a> {
             (UploadMark::Sent, Some(passing)) => Self::InCloud(passing),
             (UploadMark::Pending, Some(passing)) => Self::OnItsWay(passing),
             (UploadMark::HeldBack, _) => Self::HeldBack,
-            (UploadMark::Sent | UploadMark::Pending, None) => Self::Waits,
+            (UploadMark::Sent | UploadMark::Pending | UploadMark::Held, _) => Self::Waits,
         }
     }
 }
@@ -123,7 +129,8 @@ pub(crate) fn walk(
             }
             let (time, corrected_ms) = time_of(entry, reading, &index, &standings);
             let is_held = read.held_back && !standings.is_let_go(seq);
-            let fate = ReadFate::of(&standings, seq, is_held);
+            let is_dropped = index.holds.is_dropped(seq) && !standings.is_let_go(seq);
+            let fate = ReadFate::of(&standings, seq, is_held, is_dropped);
             let releases = read.let_go.as_deref().map(|(_, of)| of.0);
             flow = each(&WalkedRead { seq, source, chip: &read.chip, time, corrected_ms, fate, releases });
             Ok(())

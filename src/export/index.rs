@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use self::ranges::Ranges;
 use super::reading::{Reading, instant_of};
+use crate::journal::control::{Control, Holds};
 use crate::journal::entries::Entries;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{LogLine, LogPlace, SegmentFile, segments};
@@ -58,7 +59,7 @@ const TAIL: usize = 10;
 /// index.
 const REST: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 20 });
 /// Changes when the meaning of the kept index changes.
-const VERSION: &str = concat!("2 ", env!("CARGO_PKG_VERSION"));
+const VERSION: &str = concat!("3 ", env!("CARGO_PKG_VERSION"));
 
 /// The first and the last of some instants, in ms.
 type Times = (i64, i64);
@@ -284,6 +285,8 @@ struct Segment {
     /// Corrections, each with the number of its entry and its decoder.
     #[serde(default)]
     corrections: Vec<(u64, Box<str>, Correction)>,
+    /// What somebody decided about the box, each with the number of its entry.
+    controls: Vec<(u64, Control)>,
     /// Markers that their decoder numbers: entry, and a digest that distinguishes the marker from
     /// others.
     markers: Vec<(u64, u64)>,
@@ -299,6 +302,8 @@ pub(super) struct Index {
     pub steps: Vec<(u64, Step)>,
     /// What somebody corrected.
     pub corrections: Corrections,
+    /// The holds of the box.
+    pub holds: Holds,
     /// Markers that are duplicates. At most [`MARKERS_MAX`], the newest ones.
     pub repeated: HashSet<u64>,
     /// Number of damaged lines.
@@ -343,6 +348,7 @@ impl Index {
             blocks: Vec::new(),
             steps: Vec::new(),
             corrections: Corrections::default(),
+            holds: Holds::default(),
             repeated: HashSet::new(),
             damaged: 0,
         };
@@ -367,6 +373,9 @@ impl Index {
         // A kept index may know more than is asked for.
         for (_, decoder, correction) in segment.corrections.iter().filter(|(seq, ..)| *seq <= durable) {
             self.corrections.add(decoder, correction);
+        }
+        for (seq, control) in segment.controls.iter().filter(|(seq, _)| *seq <= durable) {
+            self.holds.follow(*seq, control);
         }
         self.steps.extend(segment.steps);
         let beyond = self.steps.len().saturating_sub(STEPS_MAX);
@@ -569,6 +578,7 @@ impl Making<'_> {
             Body::Correct(correction) => {
                 segment.corrections.push((entry.seq, (&*entry.subject).into(), correction.clone()));
             }
+            Body::Control(control) => segment.controls.push((entry.seq, control.clone())),
             Body::Settled(_) | Body::Cleared(_) | Body::Note(_) => {}
         }
     }

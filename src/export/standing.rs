@@ -28,6 +28,8 @@ pub(crate) enum UploadMark {
     Suppressed,
     /// It may belong to another race, so it waits until somebody releases it.
     HeldBack,
+    /// It was kept while the box is on hold, and waits for its release.
+    Held,
 }
 
 #[derive(Clone, Copy)]
@@ -45,6 +47,9 @@ pub(super) struct Standing {
 impl Standing {
     const SUPPRESSED: Self = Self { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0, corrected_ms: 0 };
 }
+
+/// The reason of a read that was kept while the box was on hold, and dropped at its end.
+pub(super) const DROPPED_AT_RELEASE: &str = "dropped by choice: read while the box was on hold";
 
 /// The upload states of all reads of a stretch.
 pub(super) struct Standings {
@@ -78,6 +83,18 @@ impl Standings {
             were_held: HashSet::new(),
             replaced: HashMap::new(),
             passings: None,
+        }
+    }
+
+    /// Leaves the reads before `seq` out of the stretch from now on.
+    pub(super) fn forget_before(&mut self, seq: u64) {
+        self.stretch = seq..=*self.stretch.end();
+        self.by_seq.retain(|of, _| *of >= seq);
+        self.let_go.retain(|_, of| *of >= seq);
+        self.were_held.retain(|of| *of >= seq);
+        self.replaced.retain(|of, _| *of >= seq);
+        if let Some(passings) = &mut self.passings {
+            passings.retain(|of, _| *of >= seq);
         }
     }
 

@@ -162,6 +162,16 @@ impl DeadTime {
         false
     }
 
+    /// The reads between the entries `from` and `to` are no passings after all, so none of them hides
+    /// a later one.
+    pub(super) fn forget(&mut self, from: u64, to: u64) {
+        let stays = |seen: &SeenAt| !(from..to).contains(&seen.seq);
+        self.chips.retain(|_, Passed { live, stored }| {
+            (*live, *stored) = (live.filter(stays), stored.filter(stays));
+            live.is_some() || stored.is_some()
+        });
+    }
+
     /// Corrects the remembered passings by a step of the box's clock, recorded in the entry `at`,
     /// so that they can be compared with later reads.
     pub(super) fn step(&mut self, at: u64, step: Step, zone: &TimeZone) {

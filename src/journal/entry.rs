@@ -20,6 +20,7 @@
 //! | `note` | code | what happened, for people | | | cut off bytes (`repair` only) |
 //! | `clock` | `box` | a [`Step`] of the box's clock as JSON | | | |
 //! | `correct` | decoder | a [`Correction`] of its times as JSON | | | |
+//! | `control` | `box` | a [`Control`] as JSON: what somebody decided | | | |
 //!
 //! * An `upload` without the name of a sink is of a version that knew only `rufus`.
 //! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::control::Control;
 use super::failpoint;
 use super::upload::{RUFUS, Settled, UploadEvent};
 use crate::decoders::Cleared;
@@ -70,6 +72,8 @@ pub enum Body {
     Clock(Step),
     /// Somebody corrected the times of reads of a decoder.
     Correct(Correction),
+    /// Somebody decided something about the box.
+    Control(Control),
 }
 
 /// One line of the log.
@@ -116,6 +120,7 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         Body::Note(_) => b"note\t",
         Body::Clock(_) => b"clock\t",
         Body::Correct(_) => b"correct\t",
+        Body::Control(_) => b"control\t",
     };
     out.extend_from_slice(kind);
     push_text(out, &entry.subject);
@@ -169,6 +174,10 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         }
         Body::Correct(correction) => {
             push_json(out, correction);
+            out.extend_from_slice(b"\t\t");
+        }
+        Body::Control(control) => {
+            push_json(out, control);
             out.extend_from_slice(b"\t\t");
         }
         Body::Note(text) => {
@@ -262,6 +271,7 @@ fn parse_content(text: &str) -> Option<Entry> {
         "note" => Body::Note(text_of(a)?),
         "clock" => Body::Clock(serde_json::from_slice(&unescape(a).ok()?).ok()?),
         "correct" => Body::Correct(serde_json::from_slice(&unescape(a).ok()?).ok()?),
+        "control" => Body::Control(serde_json::from_slice(&unescape(a).ok()?).ok()?),
         _ => return None,
     };
     Some(Entry { seq, in_group, subject, time, body, raw })

@@ -66,7 +66,7 @@ pub(super) fn foresee(
 ) -> Option<Pending> {
     let (device, sources) = (&*offer.device, &offer.decoders);
     let follows = entries.first().is_some_and(|first| first.seq == state.followed + 1);
-    if !follows || !known.live || state.is_undecided() || !is_free(state, entries, device) {
+    if !follows || !known.live || state.hold.is_some() || state.is_undecided() || !is_free(state, entries, device) {
         return None;
     }
     let mut group =
@@ -87,7 +87,7 @@ pub(super) fn foresee(
             }
             // A read of another location of a decoder may be the same read.
             Body::Read(read) => group.note(read)?,
-            Body::Clock(_) | Body::Correct(_) => return None,
+            Body::Clock(_) | Body::Correct(_) | Body::Control(_) => return None,
             Body::Upload(event) if event.device() == device => match event {
                 UploadEvent::Accepted { .. } | UploadEvent::Audited(_) => {}
                 _ => return None,

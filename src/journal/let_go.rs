@@ -38,6 +38,9 @@ pub enum LetGoError {
     /// The log cannot be read.
     #[error("the log cannot be read: {0}")]
     Log(#[from] std::io::Error),
+    /// The box is on hold. What is released now would be part of the choice at its end.
+    #[error("the box is on hold: release the hold first (`passbridge release`)")]
+    OnHold,
 }
 
 impl Journal {
@@ -71,6 +74,9 @@ impl Journal {
         let _one = self.letting_go.lock().await; // otherwise two calls could release the same read
         let (held, steps) = {
             let core = self.shared.lock();
+            if core.state.hold.is_some() {
+                return Err(LetGoError::OnHold);
+            }
             let meant = |source: &str| decoder.is_none_or(|name| source == name || source::decoder(source) == name);
             let held = core.state.decoders.iter().filter(|(source, fold)| meant(source) && fold.held_back.count > 0);
             let held: BTreeMap<Box<str>, HeldBack> =

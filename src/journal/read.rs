@@ -8,8 +8,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::Journal;
+use super::entry::Body;
+use super::hold::Skipped;
 use super::state::{DeviceFold, ReadVerdict, Waiting};
-use super::upload::{DeviceState, Pending, SessionAudit, UploadItem};
+use super::upload::{DeviceState, Pending, SessionAudit, UploadEvent, UploadItem};
 use super::waiting::Since;
 use crate::model::chip::{Seq, StoredRanges};
 use crate::model::source;
@@ -61,30 +63,48 @@ impl Journal {
     }
 
     /// The next passings of a device: at most `limit` passings of the given decoders. Empty while
-    /// the queue does not serve. The receive times are corrected by the steps of the box's clock
+    /// the queue does not serve, and while the box is on hold. The receive times are corrected by the steps of the box's clock
     /// that were recorded since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
-        let (mut after, cursors, since, mut span) = {
+        loop {
+            let turns = self.shared.lock().state.turns;
+            let span = self.span(device, decoders, limit);
+            // A hold that began or ended meanwhile decides about what was read.
+            if self.shared.lock().state.turns == turns {
+                return span;
+            }
+        }
+    }
+
+    fn span(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
+        let (mut after, skips, since, mut span) = {
             let core = self.shared.lock();
             if !core.serving {
                 return Pending::default();
+            }
+            if core.state.hold.is_some() {
+                return Pending { through: Seq(core.state.followed), ..Pending::default() };
             }
             // The first read of a decoder that is still unknown may arrive while this function
             // runs. Its sequence number is above `followed`.
             let followed = core.state.followed;
             let cursor = |decoder: &str| core.state.decoders.get(decoder).map_or(followed, |fold| fold.cursor);
             let cursors: Vec<u64> = decoders.iter().map(|decoder| cursor(decoder)).collect();
+            let skipped = |decoder: &str| core.state.decoders.get(decoder).map(|fold| fold.skipped.clone());
+            let skipped = decoders.iter().map(|decoder| skipped(decoder).unwrap_or_default());
             let seen = core.nothing_before.get(device).copied().unwrap_or(0);
             let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
+            let skips: Vec<(u64, Skipped)> = cursors.into_iter().zip(skipped).collect();
             let returned = core.state.devices.get(device).map(DeviceFold::waiting_again);
             let returned = returned.into_iter().flatten().take(limit).cloned().collect();
             let span = Pending { returned, ..Pending::default() };
-            (from.max(seen), cursors, Since::now(&core, self.first), span)
+            (from.max(seen), skips, Since::now(&core, self.first), span)
         };
         span.through = Seq(after);
         let mine = |waiting: &Waiting| {
             let at = decoders.iter().position(|decoder| **decoder == *waiting.read.decoder)?;
-            (waiting.read.seq.0 > cursors[at]).then_some(())
+            let ((cursor, skipped), seq) = (&skips[at], waiting.read.seq.0);
+            (seq > *cursor && !skipped.has(seq)).then_some(())
         };
         loop {
             let (reads, through) = self.reads_after(after);
@@ -212,6 +232,29 @@ impl Journal {
         };
         board.show_sent(reads, &devices);
         true
+    }
+
+    /// Passings in flight that the cloud has accepted, although the line that says so is not durable
+    /// yet: device, first and last number.
+    pub(crate) fn accepted_soon(&self) -> Vec<(Box<str>, u64, u64)> {
+        let core = self.shared.lock();
+        let accepted = core.riders.iter().filter_map(|(_, _, body, _)| match body {
+            Body::Upload(UploadEvent::Accepted { device, first, last, .. }) => Some((device.clone(), *first, *last)),
+            _ => None,
+        });
+        accepted.collect()
+    }
+
+    /// Reads from `from` on that are no passings, because they repeat a read or are within the dead
+    /// time. Only those that no checkpoint covers; a batch tells the others.
+    pub(crate) fn no_passings(&self, from: Seq) -> Vec<Seq> {
+        let core = self.shared.lock();
+        if !core.serving {
+            return Vec::new();
+        }
+        let at = core.state.tail.partition_point(|waiting| waiting.read.seq < from);
+        let is_none = |waiting: &&Waiting| matches!(waiting.verdict, ReadVerdict::Dead | ReadVerdict::Duplicate);
+        core.state.tail.range(at..).filter(is_none).map(|waiting| waiting.read.seq).collect()
     }
 
     /// How many passings of each device have a number in its last session, with that session: those

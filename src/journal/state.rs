@@ -26,11 +26,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::control::{Control, Held};
 use super::dead::{DeadTime, LifeOfUptime, SeenAt};
 use super::dedup_index::{AsItIs, Recognised};
 use super::entry::{Body, Entry};
 use super::failpoint;
 use super::held_back::HeldBack;
+use super::hold::{HeldReads, Hold, Skipped};
 use super::log::LogPlace;
 use super::undated::{self, Undated, Which};
 use super::{
@@ -135,6 +137,9 @@ pub(super) struct DecoderFold {
     /// Reads of the decoder that are held back.
     #[serde(default, skip_serializing_if = "HeldBack::is_empty")]
     pub held_back: HeldBack,
+    /// Reads that were dropped at the end of a hold, while reads before them waited.
+    #[serde(default, skip_serializing_if = "Skipped::is_empty")]
+    pub skipped: Skipped,
     /// Identities of the newest reads.
     #[serde(skip)]
     pub recent: Recent,
@@ -208,6 +213,15 @@ pub(super) struct State {
     pub sinks: BTreeMap<Box<str>, BTreeMap<Box<str>, u64>>,
     /// Number of reads that no batch covers yet.
     pub waiting: u64,
+    /// The hold that is not released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// How many holds began or ended, so that a reader notices that one did while it read.
+    #[serde(skip)]
+    pub turns: u64,
+    /// The entry with which the last hold ended, and how many reads it sent or dropped.
+    #[serde(skip)]
+    pub released: (u64, u64),
     /// Log lines were lost once, so a device that appears later is in doubt, too.
     #[serde(default)]
     pub doubted: bool,
@@ -256,6 +270,9 @@ pub(super) struct Counts {
     /// Of both, those that no batch covers yet: they are among [`State::waiting`], and wait for
     /// nothing.
     pub uncovered: u64,
+    /// Reads that were dropped by choice.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 impl State {
@@ -283,6 +300,8 @@ impl State {
             }
             Body::Clock(step) => self.clock(entry.seq, *step, rules),
             Body::Correct(correction) => self.corrections.add(&entry.subject, correction),
+            Body::Control(Control::Hold { by }) => self.begin_hold(entry, by),
+            Body::Control(Control::Release { how, .. }) => self.end_hold(entry.seq, *how),
             Body::Marker(marker) => self.marker(entry, marker),
             Body::Rejected(_) | Body::Note(_) => {}
         }
@@ -359,7 +378,7 @@ impl State {
                 return; // no part waits for this read until it is released
             }
         }
-        fold.last = seq;
+        let before = std::mem::replace(&mut fold.last, seq);
         let again = match read.let_go.as_deref() {
             Some((from, of)) => !fold.held_back.let_go(from.0, of.0),
             None => again,
@@ -393,8 +412,40 @@ impl State {
         if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
             self.unset_through = seq;
         }
+        if let Some(hold) = &mut self.hold {
+            let is_passing = matches!(verdict, ReadVerdict::Passing | ReadVerdict::Waits);
+            hold.read(decoder, before, is_passing);
+        }
         self.waiting += 1;
         self.tail.push_back(Waiting { read: pending_read(entry, read), verdict });
+    }
+
+    /// From here on nothing is numbered. A second hold changes nothing.
+    fn begin_hold(&mut self, entry: &Entry, by: &str) {
+        self.hold.get_or_insert_with(|| Hold::new(entry.seq, entry.time, by));
+        self.turns += 1;
+    }
+
+    /// The hold ends with entry `seq`. What is dropped is settled.
+    fn end_hold(&mut self, seq: u64, how: Held) {
+        self.turns += 1;
+        let Some(hold) = self.hold.take() else { return };
+        self.released = (seq, hold.reads());
+        if how == Held::Send {
+            return;
+        }
+        for (source, HeldReads { before, reads, suppressed }) in hold.sources {
+            self.waiting = self.waiting.saturating_sub(reads + suppressed);
+            self.count(|counts| {
+                counts.uncovered = counts.uncovered.saturating_sub(suppressed);
+                counts.dropped += reads;
+            });
+            if let Some(fold) = self.decoders.get_mut(&source) {
+                fold.dead.forget(hold.seq, seq);
+                fold.cursor = fold.skipped.add(before, (hold.seq, seq), fold.cursor);
+            }
+        }
+        self.trim_tail();
     }
 
     /// Whether a read was kept before. After this call it counts as kept.
@@ -454,7 +505,7 @@ impl State {
         }
         let Some(first) = self.undecided.front().map(|undecided| undecided.seen.seq) else { return };
         let all = match &entry.body {
-            Body::Clock(_) => true,
+            Body::Clock(_) | Body::Control(Control::Hold { .. } | Control::Release { .. }) => true,
             Body::Note(_) => first <= self.waited_through,
             // Never true, because no batch covers a read that waits.
             Body::Upload(UploadEvent::Batch(batch)) => first <= batch.through.0,
@@ -482,6 +533,8 @@ impl State {
             let verdict = fold.judge(&chip, seen, dead_time_ms);
             if verdict == ReadVerdict::Dead {
                 self.count(|counts| (counts.dead, counts.uncovered) = (counts.dead + 1, counts.uncovered + 1));
+                // The begin of a hold ends the waiting, so all that waits now was kept since then.
+                self.hold.iter_mut().for_each(|hold| hold.is_dead(&source));
             }
             if let Ok(at) = self.tail.binary_search_by_key(&seen.seq, |waiting| waiting.read.seq.0) {
                 self.tail[at].verdict = verdict;
@@ -634,7 +687,7 @@ impl State {
         self.waiting = self.waiting.saturating_sub(covered as u64);
         for decoder in &batch.decoders {
             if let Some(fold) = self.decoders.get_mut(decoder) {
-                fold.cursor = fold.cursor.max(batch.through.0);
+                fold.cursor = fold.skipped.passed(fold.cursor.max(batch.through.0));
             }
         }
         self.trim_tail();
@@ -657,6 +710,7 @@ impl State {
 
     /// What became of reads.
     fn accounted(&self, counts: Counts) -> ReadCounts {
+        let held = self.hold.as_ref().map_or(0, Hold::reads);
         let open = |fold: &DeviceFold| {
             fold.waiting_again().count() as u64 + fold.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
         };
@@ -664,11 +718,13 @@ impl State {
         ReadCounts {
             kept: 0,
             in_cloud: devices().map(|fold| fold.sent).sum(),
-            waiting: self.waiting.saturating_sub(counts.uncovered) + devices().map(open).sum::<u64>(),
+            waiting: self.waiting.saturating_sub(counts.uncovered + held) + devices().map(open).sum::<u64>(),
+            held,
             set_aside: devices().map(DeviceFold::dead_letter_count).sum(),
             held_back: self.decoders.values().map(|fold| fold.held_back.count).sum(),
             duplicates: counts.duplicates,
             dead_time: counts.dead,
+            dropped_by_choice: counts.dropped,
             expired: 0,
         }
     }
@@ -690,9 +746,10 @@ impl State {
         }
     }
 
-    /// Whether no batch covers this read yet.
+    /// Whether no batch covers this read yet, and nobody dropped it.
     pub(super) fn is_waiting(&self, read: &PendingRead) -> bool {
-        self.decoders.get(&*read.decoder).is_none_or(|fold| read.seq.0 > fold.cursor)
+        let seq = read.seq.0;
+        self.decoders.get(&*read.decoder).is_none_or(|fold| seq > fold.cursor && !fold.skipped.has(seq))
     }
 
     fn device_mut(&mut self, device: &str) -> &mut DeviceFold {

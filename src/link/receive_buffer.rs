@@ -357,6 +357,8 @@ impl ReceiveBuffer {
         let located = |shown: &Shown<'_>| Some((shown.location?.to_owned(), shown.reads));
         let located: Vec<(String, u64)> = kept.iter().filter_map(|(_, shown)| located(shown)).collect();
         let live = kept.iter().any(|(_, shown)| shown.live).then(|| self.board.elapsed());
+        let live_in = |shown: &Shown<'_>| Some((shown.location.filter(|_| shown.live)?.to_owned(), live?));
+        let live_at: Vec<(String, Duration)> = kept.iter().filter_map(|(_, shown)| live_in(shown)).collect();
         let reads_of = |(first, shown): &(u64, Shown<'_>)| KeptReads {
             entries: (Seq(*first), Seq(first + shown.frames.saturating_sub(1))),
             reads: shown.reads,
@@ -365,6 +367,7 @@ impl ReceiveBuffer {
         self.board.kept(&self.decoder, durable, kept.iter().map(reads_of));
         self.board.decoder(&self.decoder, |status| {
             status.live_at = live.or(status.live_at);
+            status.locations_live_at.extend(live_at);
             for (location, reads) in located {
                 *status.locations.entry(location).or_default() += reads;
             }

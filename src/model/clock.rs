@@ -489,6 +489,12 @@ mod tests {
     }
 
     #[test]
+    fn a_time_beyond_the_end_of_the_calendar_is_that_of_its_receipt() {
+        let expected = doubted("2026-07-06T10:00:00.000Z", Doubt::OutOfRange);
+        assert_eq!(told("9999-12-31T23:59:59.000", "2026-07-06T10:00:00Z", false), expected);
+    }
+
+    #[test]
     fn utc_of_a_clock_that_was_never_set_is_a_time_of_day_in_utc() {
         for stamp in ["1970-01-01T09:50:00.000Z", "2000-01-01T09:50:00.000Z", "2001-05-05T09:50:00.000Z"] {
             for replay in [false, true] {

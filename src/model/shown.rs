@@ -33,6 +33,41 @@ impl ShownIn {
         self.with("%Y-%m-%d %H:%M:%S%.3f %Z", instant)
     }
 
+    /// The time of day alone, such as `10:42:07`, for where the zone stands beside it.
+    pub(crate) fn time(&self, instant: Timestamp) -> String {
+        self.with("%H:%M:%S", instant)
+    }
+
+    /// The time of day to the millisecond, cut off and not rounded: `10:42:07.350`.
+    pub(crate) fn time_milli(&self, instant: Timestamp) -> String {
+        self.with("%H:%M:%S%.3f", instant)
+    }
+
+    /// The day alone, such as `Sunday 29 November 2026`.
+    pub(crate) fn day(&self, instant: Timestamp) -> String {
+        self.with("%A %-d %B %Y", instant)
+    }
+
+    /// The day in short, such as `29 Nov`.
+    pub(crate) fn short_day(&self, instant: Timestamp) -> String {
+        self.with("%-d %b", instant)
+    }
+
+    /// The name of the zone at this instant, such as `CET`, or its offset if it has no name.
+    pub(crate) fn zone_name(&self, instant: Timestamp) -> String {
+        self.with("%Z", instant)
+    }
+
+    /// The name of the zone in the IANA database, such as `Europe/Madrid`.
+    pub(crate) fn place(&self) -> Option<&str> {
+        self.0.iana_name()
+    }
+
+    /// How far the zone is ahead of UTC at this instant, in seconds.
+    pub(crate) fn ahead_of_utc(&self, instant: Timestamp) -> i32 {
+        ZonedDateTime::new(instant, self.0.clone()).offset().seconds()
+    }
+
     fn with(&self, form: &str, instant: Timestamp) -> String {
         ZonedDateTime::new(instant, self.0.clone()).strftime(form).to_string()
     }

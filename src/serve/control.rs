@@ -269,6 +269,8 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
         ControlRequest::SendAgain { device, order } => {
             ops.send_again(&device, order).await.map(|()| json!({ "ordered": true }))
         }
+        ControlRequest::Hold { by } => ops.hold(&by).await.map(|()| json!({ "held": true })),
+        ControlRequest::Release { how, by } => ops.release(how, &by).await.map(|reads| json!({ "released": reads })),
         ControlRequest::SessionOpen { device, alias, by } => {
             session::answer(ops.session(&device, Wanted::Open { alias: alias.into() }, &by).await)
         }

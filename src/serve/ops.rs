@@ -21,14 +21,16 @@ use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired};
 use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, Wanted};
 use crate::decoders::Range;
+use crate::journal::control::Held;
 use crate::journal::correct::CorrectError;
+use crate::journal::holding::HoldError;
 use crate::journal::let_go::LetGoError;
 use crate::journal::{Audited, Journal, SendAgainOrder};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
 use crate::model::correction::Correction;
-use crate::status::{Board, Snapshot};
+use crate::status::{Board, HoldStatus, ProblemCode, Snapshot};
 
 /// How long an order about a session may wait for its uplink, which may wait for a key or an answer.
 const BEGIN_TIME: Duration = Duration::from_secs(60);
@@ -67,6 +69,12 @@ pub(crate) enum OpsError {
     /// The journal is not open.
     #[error("there is no journal")]
     NoJournal,
+    /// The box was not put on hold, or not released.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    /// Nothing is sent while the box is on hold.
+    #[error("the box is on hold, and nothing is sent: release the hold first (`passbridge release`)")]
+    OnHold,
     /// The reads that are held back could not be released.
     #[error(transparent)]
     LetGo(#[from] LetGoError),
@@ -121,6 +129,7 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
         board.journal(|shown| shown.reads = None);
     }
     board.show_numbered(&journal.numbered_in_session());
+    show_hold(journal, board);
     let now = board.now();
     board.journal(|journal| {
         journal.pending = pending;
@@ -128,6 +137,23 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
         journal.duplicates = duplicates;
         journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
     });
+}
+
+/// Shows on the board whether the box is on hold.
+fn show_hold(journal: &Journal, board: &Board) {
+    let hold = journal.hold_status();
+    match &hold {
+        None => board.clear(ProblemCode::OnHold, ""),
+        Some(HoldStatus { reads, by, .. }) => {
+            let message = format!(
+                "{by} put the box on hold: {reads} reads of all decoders are kept and not sent. Nothing new goes to the cloud \
+                 until the hold is released: passbridge release --send sends these reads, passbridge release --drop sends none \
+                 of them"
+            );
+            board.raise(ProblemCode::OnHold, "", message);
+        }
+    }
+    board.show_hold(hold);
 }
 
 impl Ops {
@@ -174,8 +200,9 @@ impl Ops {
     /// the session, or the end of it.
     ///
     /// # Errors
-    /// The device is unknown, the audit failed, or the daemon is stopping.
+    /// The device is unknown, the box is on hold, the audit failed, or the daemon is stopping.
     pub(crate) async fn repair(&self, device: &str, session: String) -> Result<Repaired, OpsError> {
+        self.must_send()?;
         self.order(device, |reply| Order::Repair { session, reply }).await?.map_err(OpsError::Failed)
     }
 
@@ -244,8 +271,46 @@ impl Ops {
     /// # Errors
     /// The journal is not open, or it cannot release them.
     pub(crate) async fn let_go(&self, decoder: Option<&str>) -> Result<u64, OpsError> {
-        let journal = self.journal.as_ref().ok_or(OpsError::NoJournal)?;
+        let journal = self.journal()?;
         Ok(journal.let_all_go(decoder).await?)
+    }
+
+    /// Puts the box on hold: reads are kept, and none is numbered until it is released. `by` is who
+    /// asks.
+    ///
+    /// # Errors
+    /// The journal is not open, or the box is on hold already.
+    pub(crate) async fn hold(&self, by: &str) -> Result<(), OpsError> {
+        let journal = self.journal()?;
+        journal.hold(by).await?;
+        tracing::info!("the box was put on hold by {by}");
+        show_counts(journal, &self.board);
+        Ok(())
+    }
+
+    /// Ends the hold: what was read meanwhile is sent or dropped. Returns how many reads these are.
+    /// `by` is who asks.
+    ///
+    /// # Errors
+    /// The journal is not open, or the box is not on hold.
+    pub(crate) async fn release(&self, how: Held, by: &str) -> Result<u64, OpsError> {
+        let journal = self.journal()?;
+        let reads = journal.release(how, by).await?;
+        let done = if how == Held::Send { "sent" } else { "dropped" };
+        tracing::info!(reads, "the hold was released by {by}: what was read meanwhile is {done}");
+        show_counts(journal, &self.board);
+        Ok(reads)
+    }
+
+    fn journal(&self) -> Result<&Journal, OpsError> {
+        self.journal.as_ref().ok_or(OpsError::NoJournal)
+    }
+
+    fn must_send(&self) -> Result<(), OpsError> {
+        match &self.journal {
+            Some(journal) if journal.is_on_hold() => Err(OpsError::OnHold),
+            _ => Ok(()),
+        }
     }
 
     /// Corrects the times of reads of a decoder, or of one of its locations. Returns the entry of
@@ -254,7 +319,7 @@ impl Ops {
     /// # Errors
     /// The journal is not open, or it does not take the correction.
     pub(crate) async fn correct(&self, decoder: &str, correction: Correction) -> Result<u64, OpsError> {
-        let journal = self.journal.as_ref().ok_or(OpsError::NoJournal)?;
+        let journal = self.journal()?;
         let (shift_ms, by) = (correction.shift_ms, correction.by.clone());
         let entry = journal.correct(decoder, correction).await?.get().0;
         tracing::info!(decoder, shift_ms, entry, "times of reads were corrected by {by}");
@@ -270,7 +335,7 @@ impl Ops {
         if !self.repairs.contains_key(device) {
             return Err(OpsError::UnknownDevice(device.to_owned()));
         }
-        let journal = self.journal.as_ref().ok_or(OpsError::NoJournal)?;
+        let journal = self.journal()?;
         journal.order_again(device, order).await?;
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The box over HTTP: status as text, JSON and metrics, the newest reads, and changes as they
-//! happen. Read only.
+//! The box over HTTP: the page, status as text, JSON and metrics, the newest reads, and changes as
+//! they happen. Read only.
 //!
 //! Must hold:
 //! * This module cannot change or delay what is kept. It only reads the [`Board`].
@@ -11,7 +11,8 @@
 //!   token, only a request that names this box by address or as `localhost` is answered. So a
 //!   foreign name that its owner points to this box later (DNS rebinding) is refused.
 //! * With a token set, every path except `/healthz` and `/readyz` requires it (a supervisor has no
-//!   token, and these two return only what it needs). While the file of the token cannot be read,
+//!   token, and these two return only what it needs), and except the files of the page in `/assets/`
+//!   and `/icon/`, which are the same for every box. While the file of the token cannot be read,
 //!   every other path is refused. Without a token, the configuration allows only a loopback
 //!   address.
 //! * A port that is in use, and an address that the box does not have, are waited for: reads are
@@ -21,8 +22,15 @@
 //! Rejected: `axum::serve`, which limits neither the time nor the size of a request's head; CORS
 //! headers, because pages of other sites need no data from the box.
 
+mod artist;
 pub(crate) mod ask;
+mod assets;
+mod frame;
+mod gun;
+mod live;
 mod metrics;
+mod page;
+mod view;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -51,18 +59,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::artist::Sources;
+use self::live::Live;
 use crate::config::failure::Failure;
 use crate::model::shown::ShownIn;
 use crate::status::glance;
 use crate::status::{Board, ProblemCode, RECENT_READS};
 
 /// Most connections at the same time. The next one waits to be accepted.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 320;
 /// Most connections at the same time from one other machine. One more is closed at once.
-const CONNECTIONS_OF_ONE: usize = 16;
+const CONNECTIONS_OF_ONE: usize = 48;
 /// Most event streams at the same time. They are fewer than the connections, so that the status can
 /// always be requested.
-const STREAMS: usize = 32;
+const STREAMS: usize = 160;
+/// Bytes that the kernel may hold for a client that does not read. Events that wait there are old
+/// when they arrive, so it is small. The kernel takes twice as much.
+const SEND_BUFFER: usize = 32 << 10;
 /// Longest head of a request, in bytes.
 const HEAD_LIMIT: usize = 16 << 10;
 /// Most headers of a request.
@@ -175,9 +188,23 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
 }
 
 /// Answers requests until `stop`. Then requests in progress may end within a second.
-pub(crate) async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
+pub(crate) async fn serve(
+    page: WebPage,
+    board: Board,
+    sources: Sources,
+    access: watch::Receiver<Audience>,
+    stop: CancellationToken,
+) {
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
-    let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
+    let live = Live::new(board.clone(), sources, assets::version());
+    let drawing = tokio::spawn(live.clone().run(stop.clone()));
+    let router = router(Web { board, access, live, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
+    accept(listener, router, &stop).await;
+    let _ = drawing.await;
+}
+
+/// Takes connections until `stop`, and lets those that are open end.
+async fn accept(listener: TcpListener, router: Router, stop: &CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let peers = Peers::default();
     loop {
@@ -194,6 +221,7 @@ pub(crate) async fn serve(page: WebPage, board: Board, access: watch::Receiver<A
                 // The kernel ends a connection whose client reads nothing. If the option cannot be
                 // set, only this connection stays occupied.
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIME));
+                let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
                 if let Some(counted) = peers.count(peer.ip()) {
                     tokio::spawn(connection(stream, router.clone(), (place, counted), stop.clone()));
                 }
@@ -278,13 +306,18 @@ async fn connection(
 struct Web {
     board: Board,
     access: watch::Receiver<Audience>,
+    live: Live,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 fn router(web: Web) -> Router {
     let guarded = Router::new()
-        .route("/", get(overview))
+        .route("/", get(page::show))
+        .route("/plain", get(overview))
+        .route("/gun", get(gun::show))
+        .route("/gun/mats", get(gun::mats))
+        .route("/events", get(live::watch_page))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
         .route("/api/events", get(events))
@@ -292,11 +325,16 @@ fn router(web: Web) -> Router {
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(web.clone(), ask_token));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
+    let open = open
+        .route("/assets/{version}/{file}", get(assets::file))
+        .route("/icon/{file}", get(assets::icon))
+        .route("/favicon.ico", get(assets::favicon));
     guarded.merge(open).layer(middleware::from_fn_with_state(web.clone(), every)).with_state(web)
 }
 
-/// Headers of every answer. They tell the browser not to store it, not to guess its type, and not
-/// to show it in another site's frame.
+/// Headers of every answer that has no other value for them. They tell the browser not to store it,
+/// not to guess its type, not to show it in another site's frame, and to run and show only what this
+/// box serves as files.
 const HEADERS_OF_ALL: [(header::HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -304,7 +342,8 @@ const HEADERS_OF_ALL: [(header::HeaderName, &str); 5] = [
     (header::REFERRER_POLICY, "no-referrer"),
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
 ];
 
@@ -313,7 +352,7 @@ async fn every(State(web): State<Web>, request: Request, next: Next) -> Response
     let mut response = answered(&web, request, next).await;
     let headers = response.headers_mut();
     for (name, value) in HEADERS_OF_ALL {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }
@@ -421,7 +460,7 @@ async fn readyz(State(web): State<Web>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    let what = "here are / /api/status /api/reads /api/events /metrics /healthz /readyz\n";
+    let what = "here are / /plain /api/status /api/reads /api/events /metrics /healthz /readyz\n";
     (StatusCode::NOT_FOUND, what).into_response()
 }
 
@@ -434,10 +473,7 @@ struct Stream {
 }
 
 async fn events(State(web): State<Web>) -> Response {
-    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else {
-        let later = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
-        return (StatusCode::SERVICE_UNAVAILABLE, later, "too many event streams are open\n").into_response();
-    };
+    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return too_many_streams() };
     let first = Stream { changed: web.board.changed(), web, last: None, _place: place };
     let events = stream::unfold(first, |mut stream| async move {
         let stop = stream.web.stop.clone();
@@ -445,6 +481,11 @@ async fn events(State(web): State<Web>) -> Response {
         Some((Ok::<_, Infallible>(event), stream))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+fn too_many_streams() -> Response {
+    let later = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
+    (StatusCode::SERVICE_UNAVAILABLE, later, "too many event streams are open\n").into_response()
 }
 
 impl Stream {

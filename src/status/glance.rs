@@ -82,10 +82,12 @@ fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     let parts = [
         (reads.in_cloud, "in the cloud"),
         (reads.waiting, "waiting"),
+        (reads.held, "ON HOLD"),
         (reads.set_aside, "SET ASIDE"),
         (reads.held_back, "held back"),
         (reads.duplicates, "repeats, not sent"),
         (reads.dead_time, "within the dead time, not sent"),
+        (reads.dropped_by_choice, "dropped by choice, not sent"),
         (reads.expired, "held back and removed by age"),
     ];
     let told: Vec<String> = parts
@@ -139,6 +141,9 @@ fn write_machine(machine: &MachineStatus, out: &mut String) -> std::fmt::Result 
         // A machine without a battery has power from somewhere that the kernel does not know.
         Some(false) if !machine.batteries.is_empty() => write!(out, ", NO POWER IS CONNECTED")?,
         Some(false) | None => {}
+    }
+    if machine.under_voltage == Some(true) {
+        write!(out, ", TOO LITTLE VOLTAGE")?;
     }
     writeln!(out, ", kernel {}, switched on for {}", printable(&machine.kernel), age(machine.uptime_s))
 }

@@ -120,6 +120,7 @@ fn judge(status: &Snapshot, now: Duration, shown: BoxState) -> StateVerdict {
     cannot_keep(status, &found, now)
         .or_else(|| not_reading(status, &found, now))
         .or_else(|| time_wrong(status, &found))
+        .or_else(|| on_hold(status, &found))
         .or_else(|| not_uploading(status, &found, now))
         .unwrap_or_else(|| in_order(status, now))
 }
@@ -260,6 +261,17 @@ fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<St
     sentences.truncate(3);
     let (todo, by_itself) = cure(first);
     Some(StateVerdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself, starting: false })
+}
+
+fn on_hold(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
+    let kept = match &status.hold {
+        Some(hold) => are(hold.reads, "read"),
+        None if found.iter().any(|(_, code)| matches!(code.cause(), Cause::Hold)) => "Reads are".to_owned(),
+        None => return None,
+    };
+    let sentence = format!("{kept} kept and not sent. Nothing goes to the cloud until you release it.");
+    let todo = vec!["Release the hold before the gun.".to_owned()];
+    Some(StateVerdict { state: BoxState::Hold, sentence, todo, by_itself: None, starting: false })
 }
 
 fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<StateVerdict> {

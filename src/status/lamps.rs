@@ -40,6 +40,17 @@ pub enum Mark {
 }
 
 impl Mark {
+    /// The stable word, as in the JSON. The page names its shapes and classes after it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::Wait => "wait",
+            Self::No => "no",
+            Self::Warn => "warn",
+            Self::Held => "held",
+        }
+    }
+
     /// The word of the mark, for screen readers and terminals.
     pub const fn in_words(self) -> &'static str {
         match self {
@@ -345,7 +356,8 @@ mod tests {
             let expected = match code.cause() {
                 // The first ten seconds of a start are no fault.
                 Cause::NotReading(_) if code == ProblemCode::Starting => vec![],
-                Cause::Row => vec![],
+                // A hold is somebody's wish, and nothing is wrong.
+                Cause::Row | Cause::Hold => vec![],
                 Cause::NotReading(_) => vec![LampName::Mats],
                 Cause::TimeWrong(_) => vec![LampName::Time],
                 Cause::CannotKeep(_) => vec![LampName::Kept],

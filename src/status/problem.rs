@@ -31,6 +31,8 @@ pub enum Cause {
     NotReading(&'static str),
     /// Times are wrong, or nobody can know that they are right.
     TimeWrong(&'static str),
+    /// Somebody stopped the upload.
+    Hold,
     /// No passing arrives in the cloud.
     NotUploading(&'static str),
 }
@@ -43,6 +45,7 @@ impl Cause {
             Self::CannotKeep(_) => Some(BoxState::CannotKeep),
             Self::NotReading(_) => Some(BoxState::NotReading),
             Self::TimeWrong(_) => Some(BoxState::TimeWrong),
+            Self::Hold => Some(BoxState::Hold),
             Self::NotUploading(_) => Some(BoxState::NotUploading),
         }
     }
@@ -331,6 +334,10 @@ problems! {
     /// The index of the reads that were ever kept is damaged, or it cannot be written.
     KnownReads: "known_reads", Warning, Row,
         "Look at the disk. No read is lost, but one that is fetched again may be sent twice.";
+    /// The LED that should show the state of this box cannot be used.
+    LedFailed: "led_failed", Warning, Row,
+        "Do what the message says, or take `led` out of the configuration. Reads and uploads are not \
+         affected.";
     /// An antenna is not connected to the reader.
     LlrpAntenna: Condition::LlrpAntenna.word(), Critical, NotReading("has an antenna that is not connected"),
         "Look at the cable of the antenna that the message names.";
@@ -382,6 +389,10 @@ problems! {
     ManyRejected: "many_rejected", Warning, NotReading("sends much that its protocol does not know"),
         "Check the protocol and the address in the configuration, and the baud rate of a serial line. \
          Test with a chip.";
+    /// A mat gives no reads although the configuration expects some at this time.
+    MatQuiet: "mat_quiet", Critical, NotReading("gives no reads although some are expected"),
+        "Pass a test chip over the mat. If it is not read: is the mat connected to the decoder, and is the \
+         decoder in timing mode? If nobody is on the course now, correct `[[expect]]`.";
     /// No decoder is set up.
     NoDecoder: "no_decoder", Critical, NotReading("No decoder is set up."),
         "Write a [[decoder]] section into the configuration; `passbridge probe` makes one. The box takes \
@@ -406,6 +417,14 @@ problems! {
     /// The decoder did not give all reads of an earlier file.
     OldReadsMissing: Condition::OldReadsMissing.word(), Warning, Row,
         "Compare with the backup of the decoder, and take from it what is missing.";
+    /// The box is on hold: reads are kept, and none is sent.
+    OnHold: "on_hold", Warning, Hold,
+        "Release the hold before the gun: `passbridge release --send` sends what was read meanwhile, \
+         `passbridge release --drop` sends none of it.";
+    /// The program that should be run when the state of this box changes cannot be run, or it fails.
+    OnStateFailed: "on_state_failed", Warning, Row,
+        "Correct the program as the message says: it must be a file that the user of the service may run. \
+         Reads and uploads are not affected.";
     /// Another box or program sends passings into the same session.
     OtherWriter: "other_writer", Critical, Row,
         "Find the other sender: a second box with the same `device_id`, or a copied memory card. Give \
@@ -496,6 +515,10 @@ problems! {
     TwoSourcesOneLocation: Condition::TwoSourcesOneLocation.word(), Warning, Row,
         "If the location was cleared, all is well. If two readers share it, give each one a location \
          of its own.";
+    /// The power supply of this box gives too little voltage.
+    UnderVoltage: "under_voltage", Warning, Row,
+        "Use the power supply of the maker and a short, thick cable, and take devices off the USB ports. A \
+         box with too little voltage may restart or damage its card.";
     /// A switch for tests is set, and reads do not survive a power cut.
     UnsafeNoSync: "unsafe_no_sync", Critical, Row,
         "Remove PASSBRIDGE_UNSAFE_NO_SYNC from the environment and restart passbridge before the race.";
@@ -516,6 +539,10 @@ problems! {
     UploadWaitsForRestart: "upload_waits_for_restart", Critical, NotUploading("The upload waits for a restart of passbridge."),
         "Restart passbridge at a quiet moment: `sudo systemctl restart passbridge`. Every read is kept \
          until then.";
+    /// The webhook that should be told about the state of this box does not take the message.
+    WebhookFailed: "webhook_failed", Warning, Row,
+        "Look whether its server works, and compare `webhook` with the address that you were given. The box \
+         tries again by itself. Reads and uploads are not affected.";
     /// The API key may write and not read.
     WriteOnlyKey: "write_only_key", Warning, NotUploading("The key may not read."),
         "Use a READ_WRITE key before the race: without it the upload stops when an answer is lost.";

@@ -108,6 +108,9 @@ pub struct DecoderStatus {
     /// When the last live read was kept, as the time since the start of the process.
     #[serde(skip)]
     pub live_at: Option<Duration>,
+    /// The same for each location that has a device of its own.
+    #[serde(skip)]
+    pub locations_live_at: BTreeMap<String, Duration>,
     /// Frames received but not yet durable.
     pub buffered: u64,
     /// How long its reads took from their receipt until they were durable, since the start of the
@@ -165,6 +168,12 @@ pub struct ReadCounts {
     pub duplicates: u64,
     /// Reads within the dead time. They are kept and not sent.
     pub dead_time: u64,
+    /// Reads that were kept while the box is on hold, and that wait for its release.
+    #[serde(default)]
+    pub held: u64,
+    /// Reads that somebody decided not to send: at the end of a hold, or after they were set aside.
+    #[serde(default)]
+    pub dropped_by_choice: u64,
     /// Reads that were held back, and removed when they were older than `keep.days`.
     pub expired: u64,
 }
@@ -173,7 +182,8 @@ impl ReadCounts {
     /// The sum of all fields except `kept`.
     pub fn sum(&self) -> u64 {
         let sent = self.in_cloud + self.waiting + self.set_aside;
-        sent + self.held_back + self.duplicates + self.dead_time + self.expired
+        let never = self.duplicates + self.dead_time + self.dropped_by_choice + self.expired;
+        sent + self.held + self.held_back + never
     }
 }
 
@@ -302,6 +312,9 @@ pub struct MachineStatus {
     pub temperature_c: Option<i32>,
     /// Whether a mains or USB supply gives power. `None`: the kernel knows of no such supply.
     pub mains_online: Option<bool>,
+    /// Whether its power supply gives too little voltage. `None`: this machine does not measure it.
+    #[serde(default)]
+    pub under_voltage: Option<bool>,
     /// Its batteries. It is empty if the kernel knows of none.
     pub batteries: Vec<BatteryStatus>,
 }
@@ -367,6 +380,17 @@ pub struct RecentRead {
     pub live: bool,
 }
 
+/// A hold: reads are kept, and none is sent until somebody releases it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// When it began, by the clock of the box.
+    pub since: Timestamp,
+    /// Reads that were kept since then, and that its release sends or drops.
+    pub reads: u64,
+    /// Who began it, and from where.
+    pub by: String,
+}
+
 /// All that is known about the box at one moment. This is the shape of `/api/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -405,6 +429,9 @@ pub struct Snapshot {
     pub journal: JournalStatus,
     /// The uploads, one for each device.
     pub uploads: Vec<UploadStatus>,
+    /// The hold. `None`: the box is not on hold, or the journal is not open yet.
+    #[serde(default)]
+    pub hold: Option<HoldStatus>,
     /// How long the reads of the last minute took.
     #[serde(default)]
     pub latency: LatencyStatus,

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use crate::support::skip;
 use passbridge::testing::config::KeyHeader;
-use passbridge::testing::config::{Address, Config, LoadOptions, SessionMode, TagCode};
+use passbridge::testing::config::{Address, Config, LoadOptions, NotifyConfig, SessionMode, TagCode};
 use passbridge::testing::decoders::REGISTRY;
 use passbridge::testing::sim::cloud::DEVICE;
 use secrecy::ExposeSecret;
@@ -253,6 +253,88 @@ fn an_unknown_key_is_an_error_in_every_section() {
     }
     site.write(&format!("{RIGHT}\n[uplaod]\nlinger = \"1s\"\n"));
     site.check(&[], &[]).is_one_line_with(&[":41:", "unknown key `uplaod`", "upload"]);
+}
+
+/// Whom the box tells, and a mat that must not be silent. It begins in line 41.
+const MORE: &str = r#"
+[notify]
+on_state = "/usr/local/bin/siren"
+webhook = "https://hooks.example.org/T0/secret"
+led = "ACT"
+
+[[expect]]
+decoder = "mat"
+from = "09:00"
+to = "13:00"
+quiet = "10m"
+"#;
+
+#[test]
+fn every_wrong_value_about_telling_and_about_silent_mats_is_named() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("[notify]", "[notify]\ncolour = 1", &[":42:", "unknown key `notify.colour`"]),
+        ("\"/usr/local/bin/siren\"", "\"siren\"", &[":42:", "notify.on_state = \"siren\"", "full path"]),
+        ("led = \"ACT\"", "led = \"../x\"", &[":44:", "notify.led = \"../x\"", "/sys/class/leds"]),
+        ("https://hooks.example.org", "http://hooks.example.org", &[":43:", "notify.webhook", "must be https"]),
+        ("https://hooks.example.org", "https://me:secret@hooks.example.org", &[":43:", "notify.webhook", "password"]),
+        ("https://hooks.example.org", "hooks.example.org", &[":43:", "notify.webhook", "https://example.org/hook"]),
+        ("\"https://hooks.example.org/T0/secret\"", "[\"https://x/secret\"]", &[":43:", "notify.webhook", "quotes"]),
+        ("[[expect]]", "[[expect]]\ncolour = 1", &[":47:", "unknown key `expect[0].colour`"]),
+        ("[[expect]]", "[expect]", &[":46:", "[[expect]]"]),
+        ("decoder = \"mat\"", "decoder = \"mta\"", &[":47:", "expect[0].decoder = \"mta\"", "did you mean \"mat\"?"]),
+        ("decoder = \"mat\"\n", "", &[":46:", "expect[0].decoder is missing"]),
+        ("from = \"09:00\"", "from = \"9 am\"", &[":48:", "expect[0].from = \"9 am\"", "2026-12-06 09:00"]),
+        ("from = \"09:00\"", "from = \"2026-12-06 09:00\"", &[":49:", "expect[0].to", "written like `from`"]),
+        ("to = \"13:00\"", "to = \"09:00\"", &[":49:", "expect[0].to = \"09:00\"", "not be the same"]),
+        ("to = \"13:00\"\n", "", &[":46:", "expect[0].to is missing"]),
+        ("\"10m\"", "10", &[":50:", "write it as quiet = \"10m\""]),
+        ("\"10m\"", "\"1s\"", &[":50:", "expect[0].quiet = \"1s\"", "from 10s to 24h"]),
+    ];
+    let site = Site::new();
+    for (right, wrong, parts) in cases {
+        assert!(MORE.contains(right), "{right}");
+        site.write(&format!("{RIGHT}{}", MORE.replacen(right, wrong, 1)));
+        let seen = site.check(&[], &[]);
+        seen.is_one_line_with(&[parts, &["passbridge.toml"][..]].concat());
+        assert!(!seen.text.contains("secret"), "the address of a webhook is a secret: {}", seen.text);
+    }
+    // Without quotes it is no TOML any more. The line says so and does not repeat the address.
+    site.write(&format!("{RIGHT}{}", MORE.replacen("\"https://hooks.example.org/T0/secret\"", "https://x/secret", 1)));
+    let seen = site.check(&[], &[]);
+    seen.is_one_line_with(&[":43:"]);
+    assert!(!seen.text.contains("secret"), "{}", seen.text);
+}
+
+#[test]
+fn a_mistake_in_one_of_them_stops_only_that_one() {
+    let site = Site::new();
+    let broken = MORE.replacen("\"ACT\"", "7", 1).replacen("\"10m\"", "\"soon\"", 1);
+    let second = "[[expect]]\ndecoder = \"mat\"\nfrom = \"22:00\"\nto = \"02:00\"\n";
+    site.write(&format!("{RIGHT}{broken}\n{second}"));
+    let options = LoadOptions { environment: Vec::new(), ..LoadOptions::new(site.path("passbridge.toml")) };
+    let config = Config::load_what_is_right(&options).unwrap().config;
+    assert_eq!(
+        (config.decoders.len(), config.cloud.is_some(), config.expect.len(), config.faults.len()),
+        (1, true, 1, 2)
+    );
+    assert_eq!(config.notify, NotifyConfig::default());
+    site.write(&format!("{RIGHT}{MORE}"));
+    let config = site.load(&[]).unwrap().config;
+    assert_eq!((config.expect.len(), config.expect[0].quiet.as_secs()), (1, 600));
+    assert!(!format!("{config:?}").contains("secret"), "the address of a webhook is in no debug output");
+    let refused = site.load(&[("PASSBRIDGE__EXPECT__QUIET", "1m")]).err().unwrap();
+    assert!(refused.contains("PASSBRIDGE__EXPECT__QUIET") && refused.contains("file only"), "{refused}");
+}
+
+#[test]
+fn the_block_about_silent_mats_in_the_example_is_right() {
+    let site = Site::new();
+    let block =
+        EXAMPLE.lines().skip_while(|line| *line != "#   [[expect]]").take_while(|line| line.starts_with("#   "));
+    let block: String = block.map(|line| format!("{}\n", &line[4..])).collect();
+    assert!(block.contains("quiet"), "{block}");
+    site.write(&format!("{}\n{block}", RIGHT.replacen("name = \"mat\"", "name = \"finish-mat\"", 1)));
+    assert_eq!(site.load(&[]).unwrap().config.expect.len(), 1);
 }
 
 #[test]
@@ -750,7 +832,6 @@ fn systemd_accepts_the_unit() {
     };
     assert!(version.status.success());
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("passbridge.service");
     for (name, unit) in [
         ("passbridge.service", include_str!("../../systemd/passbridge.service")),
         ("passbridge-import-boot.service", include_str!("../../systemd/passbridge-import-boot.service")),
@@ -761,6 +842,14 @@ fn systemd_accepts_the_unit() {
         let said = String::from_utf8_lossy(&verified.stderr);
         assert!(verified.status.success() && !said.contains(name), "{said}");
     }
+    // What docs/timer/notify.md adds for a LED does not weaken the rest.
+    let with_led =
+        [include_str!("../../systemd/passbridge.service"), include_str!("../../systemd/passbridge-led.conf")];
+    let path = dir.path().join("with-led.service");
+    fs::write(&path, with_led.concat().replace("/usr/bin/passbridge", env!("CARGO_BIN_EXE_passbridge"))).unwrap();
+    let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && !said.contains("with-led"), "{said}");
     let secure = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=20"])
         .arg(&path)

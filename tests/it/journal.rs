@@ -887,3 +887,26 @@ async fn a_passing_that_a_batch_names_as_still_open_stays_in_flight_and_what_els
         journal.close().await;
     }
 }
+
+/// Waits until a problem is shown, and not for ever.
+async fn until_shown(board: &Board, code: &str) {
+    let shown = || board.snapshot().problems.iter().any(|problem| problem.code == code);
+    let begin = std::time::Instant::now();
+    while !shown() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{code}: {:?}", board.snapshot().problems);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_data_directory_that_another_passbridge_has_by_now_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, board) = (dir.path().join("data"), Board::new("test"));
+    let journal = Journal::open(config(&data), board.clone()).expect("the journal opens");
+    journal.serving().await;
+    keep(&journal, "mat", 1..=3).await;
+    std::fs::rename(&data, dir.path().join("moved")).unwrap();
+    let other = open(&data).await;
+    until_shown(&board, "data_dir_taken").await;
+    other.close().await;
+}

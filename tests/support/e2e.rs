@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use passbridge::testing::config::KeyHeader;
 use passbridge::testing::config::{
-    Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
-    StatusConfig, UploadConfig,
+    Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, NotifyConfig, PassingConfig,
+    SessionMode, StatusConfig, UploadConfig,
 };
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::decoders::spec;
@@ -79,6 +79,8 @@ impl EndToEnd {
             status: StatusConfig { listen: None, token: None, token_file: None },
             log: LogConfig { level: "off".into(), format: LogFormat::Auto },
             left_out: Vec::new(),
+            notify: NotifyConfig::default(),
+            expect: Vec::new(),
             faults: Vec::new(),
         };
         Self { cloud, dir, config }

@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::compare::{Ours, PassingState};
+use crate::journal::control::{Control, Held};
 use crate::journal::entries::Entries;
 use crate::journal::entry::Body;
 use crate::journal::log::{LogLine, LogPlace, segments};
@@ -340,10 +341,22 @@ impl Index {
     pub(crate) fn waiting(&self, data_dir: &Path, decoders: &[Box<str>], durable: u64) -> io::Result<u64> {
         let mut waiting = self.returned.len() as u64;
         let Some(mut entries) = Entries::all(&log_dir(data_dir), durable)? else { return Ok(waiting) };
+        // What waits since the hold that the log is in, until it is known that it was dropped.
+        let (mut since, mut held) = (None, 0);
         while let Some(entry) = entries.entry()? {
+            match &entry.body {
+                Body::Control(Control::Hold { .. }) => (since, held) = (since.or(Some(entry.seq)), 0),
+                Body::Control(Control::Release { how, .. }) => {
+                    waiting -= if *how == Held::Drop { held } else { 0 };
+                    (since, held) = (None, 0);
+                }
+                _ => {}
+            }
             let waits = matches!(&entry.body, Body::Read(read) if !read.held_back);
             let mine = waits && decoders.iter().any(|decoder| **decoder == *entry.subject);
-            waiting += u64::from(mine && self.cursors.get(&*entry.subject).is_none_or(|cursor| entry.seq > *cursor));
+            let counts = mine && self.cursors.get(&*entry.subject).is_none_or(|cursor| entry.seq > *cursor);
+            waiting += u64::from(counts);
+            held += u64::from(counts && since.is_some());
         }
         Ok(waiting)
     }

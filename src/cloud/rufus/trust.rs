@@ -192,6 +192,11 @@ pub(super) fn distrust(error: &reqwest::Error) -> Option<Distrust> {
     causes(error).find_map(|cause| cause.downcast_ref().map(classify))
 }
 
+/// The text of the error of rustls, wherever it is in the chain of causes. `None`: there is none.
+pub(super) fn untrusted(error: &reqwest::Error) -> Option<String> {
+    causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()).map(ToString::to_string)
+}
+
 fn classify(error: &rustls::Error) -> Distrust {
     use CertificateError as Bad;
     let other = || Distrust::Other(error.to_string());

@@ -1,6 +1,7 @@
 //! What the board shows of an uplink.
 
-use super::machine::UplinkReport;
+use super::machine::{Machine, UplinkReport};
+use crate::journal::Journal;
 use crate::model::text::tail;
 use crate::status::{Board, SessionStatus, UploadState};
 
@@ -54,5 +55,16 @@ impl Display<'_> {
             upload.last_error.clone_from(&report.last_error);
         });
         self.shown = Some(report);
+    }
+}
+
+/// What the machine reports. It does not know of a hold, because the journal gives it nothing then.
+pub(super) fn report(machine: &Machine, journal: &Journal) -> UplinkReport {
+    let report = machine.report();
+    match report.state {
+        UploadState::Idle if journal.is_on_hold() => {
+            UplinkReport { waits_for: Some("waits until somebody releases the hold"), nothing_waits: None, ..report }
+        }
+        _ => report,
     }
 }

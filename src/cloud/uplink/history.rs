@@ -32,7 +32,8 @@
 //!    clock did. A history runs the same way, action by action and timer by timer, with the clock
 //!    steps and without them.
 //! 10. **A rule never hides.** A passing goes up with the time that its decoder stamped, moved by the
-//!     corrections that were durable when its batch was formed, and by nothing else.
+//!     corrections that were durable when its batch was formed, and by nothing else. While the box is on
+//!     hold, no read that was kept meanwhile gets a number. If it is dropped, it never gets one.
 //!
 //! Dead time and repeats are also checked, against a plain reading of the rules
 //! ([`ledger::verdicts`]). There is one exception, which `journal::state` documents: after the
@@ -57,6 +58,7 @@ use super::UplinkConfig;
 use super::machine::{Action, Input, Wanted};
 use super::model::{CallFault, Cloud, On, upload};
 use crate::decoders::{Frame, Framed, Reject};
+use crate::journal::control::Held;
 use crate::journal::driven::{Driven, disk};
 use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept, UploadEvent};
 use crate::model::chip::{ChipRead, Label, Marker, Position, Seq};
@@ -389,6 +391,8 @@ impl World {
                     all(self, -1);
                 }
             }
+            Op::Hold => self.decide(None),
+            Op::Release(how) => self.decide(Some(how)),
             Op::Disk(script) => disk::set(script),
             Op::End { how, queue, seed, resend, cut_in_start } => self.end(how, queue, seed, resend, cut_in_start),
         }
@@ -426,6 +430,21 @@ impl World {
             if follow && !disk::is_off() {
                 self.follow(false, false);
             }
+        }
+    }
+
+    /// Puts the box on hold (`None`), or releases it.
+    fn decide(&mut self, release: Option<Held>) {
+        let Some(driven) = self.driven.as_ref().filter(|driven| driven.serves()) else { return };
+        let journal = driven.journal.clone();
+        let mut asked: Task = Box::pin(async move {
+            match release {
+                None => drop(journal.hold("timer").await),
+                Some(how) => drop(journal.release(how, "timer").await),
+            }
+        });
+        if poll(&mut asked).is_pending() {
+            self.write(); // or later, if the disk refuses it
         }
     }
 
@@ -546,6 +565,9 @@ impl World {
                 if !cloud.sessions.iter().any(|session| session.active) {
                     cloud.open();
                 }
+            }
+            if self.driven.as_ref().is_some_and(|driven| driven.serves() && driven.journal.is_on_hold()) {
+                self.decide(Some(Held::Send));
             }
             let wrote = self.write();
             if round % 500 == 0 || !self.driven.as_ref().is_some_and(Driven::serves) {

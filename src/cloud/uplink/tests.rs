@@ -362,7 +362,13 @@ fn a_session_that_the_cloud_forgot_holds_nothing_and_its_passings_go_to_the_next
     world.until(is_post);
     world.cloud.sessions[0].forgotten = true;
     world.cloud.open();
+    let told = (0..1000).any(|_| {
+        world.step();
+        problem(&world, "session_lost").is_some()
+    });
+    assert!(told, "{:#?}", world.trace);
     world.drain();
+    assert_eq!(problem(&world, "session_lost"), None, "what was not confirmed went to the next session");
     assert_eq!(world.rows(1).len(), 10);
     assert!(world.trace.contains(&"session SESSION-A".to_owned()));
 }

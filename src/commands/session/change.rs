@@ -15,7 +15,7 @@ use crate::cloud::rufus::account::Call;
 use crate::cloud::rufus::{CallError, Session, SessionInfo};
 use crate::cloud::uplink::LEFT_MAX;
 use crate::commands::account::table::{self, Cell, Column, column, detail};
-use crate::commands::account::{Account, Progress, counted, make, typed_answer};
+use crate::commands::account::{Account, Progress, agreed, counted, make};
 use crate::commands::args::{print, who};
 use crate::config::SessionMode;
 use crate::config::failure::Failure;
@@ -70,22 +70,6 @@ pub(super) async fn open(args: &OpenArgs) -> Result<(), Failure> {
     };
     let (changed, by_daemon) = waiting.over(work).await?;
     tell(&account, shared, &changed, by_daemon)
-}
-
-/// Lets a person agree to the end of a session, which nobody takes back.
-///
-/// # Errors
-/// Usage (64): nobody agreed.
-fn agreed(yes: bool, ends: &str, question: &str) -> Result<(), Failure> {
-    if yes {
-        logging::say(ends);
-        return Ok(());
-    }
-    match typed_answer(&format!("{ends} {question} [y/N]"))? {
-        None => Err(Failure::usage(format!("{ends} Nobody can be asked here: add --yes. Nothing was changed"))),
-        Some(answer) if matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") => Ok(()),
-        Some(_) => Err(Failure::usage("nothing was changed: that needs a y")),
-    }
 }
 
 /// Closes a session.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::failure::Failure;
 use crate::decoders::Range;
+use crate::journal::control::Held;
 use crate::journal::{Audited, SendAgainOrder};
 use crate::model::correction::Correction;
 
@@ -83,6 +84,18 @@ pub enum ControlRequest {
         /// Which ones.
         order: SendAgainOrder,
     },
+    /// `{"held": true}`: puts the box on hold.
+    Hold {
+        /// Who asks, for the log.
+        by: String,
+    },
+    /// `{"released": N}`: ends the hold, and sends or drops what was read meanwhile.
+    Release {
+        /// What happens to it.
+        how: Held,
+        /// Who asks, for the log.
+        by: String,
+    },
     /// Opens a session, after what waits went into the one that is active. The answer is that of
     /// [`super::session::answer`].
     SessionOpen {
@@ -126,7 +139,7 @@ impl ControlRequest {
             | Self::Capture { .. } => ANSWER_TIME,
             Self::SessionOpen { .. } | Self::SessionClose { .. } => SESSION_TIME,
             // They wait until reads that are held back are released.
-            Self::Correct { .. } | Self::SendAgain { .. } => REPAIR_TIME,
+            Self::Correct { .. } | Self::SendAgain { .. } | Self::Hold { .. } | Self::Release { .. } => REPAIR_TIME,
             Self::Repair { .. } | Self::Adopt { .. } | Self::LetGo { .. } => REPAIR_TIME,
         }
     }

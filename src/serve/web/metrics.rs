@@ -87,6 +87,8 @@ fn journal(status: &Snapshot, page: &mut WebPage) {
         ("held_back", reads.held_back),
         ("duplicates", reads.duplicates),
         ("dead_time", reads.dead_time),
+        ("held", reads.held),
+        ("dropped_by_choice", reads.dropped_by_choice),
         ("expired", reads.expired),
     ] {
         if journal.reads.is_some() {
@@ -184,6 +186,10 @@ fn machine(status: &Snapshot, page: &mut WebPage) {
     }
     if let Some(online) = machine.mains_online {
         page.single("passbridge_machine_mains_online", "gauge", "1 while a supply gives power.", u8::from(online));
+    }
+    if let Some(low) = machine.under_voltage {
+        let help = "1 while the power supply gives too little voltage.";
+        page.single("passbridge_machine_under_voltage", "gauge", help, u8::from(low));
     }
     page.family("passbridge_machine_battery_ratio", "gauge", "Charge of a battery, 0 to 1.");
     for battery in &machine.batteries {

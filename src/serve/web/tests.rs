@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinHandle;
 
+use super::artist::tests::no_sources;
 use super::*;
 use crate::status::{ProblemCode, RecentRead, Snapshot};
 
@@ -22,7 +23,8 @@ async fn serve_with(token: Option<&str>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
     let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
-    let task = tokio::spawn(serve(page, board.clone(), watch::Sender::new(access).subscribe(), stop.clone()));
+    let task =
+        tokio::spawn(serve(page, board.clone(), no_sources(), watch::Sender::new(access).subscribe(), stop.clone()));
     Served { address, board, stop, task }
 }
 
@@ -69,7 +71,7 @@ async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let mut changed = board.changed();
     let open = watch::Sender::new(Audience::Open).subscribe();
-    let task = tokio::spawn(serve(page, board.clone(), open, stop.clone()));
+    let task = tokio::spawn(serve(page, board.clone(), no_sources(), open, stop.clone()));
     timeout(SOON, changed.changed()).await.unwrap().unwrap();
     assert_eq!(board.snapshot().problems[0].code, "status_address");
     stop.cancel();
@@ -83,8 +85,10 @@ async fn the_status_is_the_same_in_every_form() {
     let (code, body) = served.get("/api/status", "").await;
     let status: Snapshot = serde_json::from_str(&body).unwrap();
     assert_eq!((code, status.decoders[0].reads, status.name.as_str()), (200, 41, "finish"));
-    let (code, body) = served.get("/", "").await;
+    let (code, body) = served.get("/plain", "").await;
     assert!(code == 200 && body.contains("41 reads"), "{body}");
+    let (code, body) = served.get("/", "").await;
+    assert!(code == 200 && body.contains("<span class=\"n\">41</span>"), "{body}");
     let (code, body) = served.get("/metrics", "").await;
     assert!(code == 200 && body.contains("passbridge_decoder_reads_total{decoder=\"mat\"} 41"), "{body}");
     assert_eq!(served.get("/nowhere", "").await.0, 404);
@@ -123,7 +127,7 @@ async fn reads_come_newest_first_and_never_more_than_a_thousand() {
 #[tokio::test]
 async fn with_a_token_only_life_and_readiness_are_told_without_it() {
     let served = serve_with(Some("sesame-42")).await;
-    for path in ["/", "/api/status", "/api/reads", "/api/events", "/metrics", "/nowhere"] {
+    for path in ["/", "/plain", "/events", "/api/status", "/api/reads", "/api/events", "/metrics", "/nowhere"] {
         assert_eq!(served.get(path, "").await.0, 401, "{path}");
         for wrong in ["Bearer sesame-43", "Bearer sesame-4", "Bearer sesame-422", "Bearer ", "Basic sesame-42", "é"] {
             assert_eq!(served.get(path, &format!("authorization: {wrong}\r\n")).await.0, 401, "{path} {wrong}");
@@ -304,7 +308,7 @@ async fn every_answer_also_a_refusal_tells_the_browser_to_keep_and_frame_nothing
 async fn nothing_is_changed_over_http_and_no_path_leads_to_a_file() {
     let served = serve_with(None).await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"] {
-        for path in ["/", "/api/status", "/api/reads", "/metrics", "/healthz"] {
+        for path in ["/", "/plain", "/events", "/api/status", "/api/reads", "/metrics", "/healthz", "/icon/ready.svg"] {
             let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
             let answer = served.raw(request.as_bytes()).await;
             assert!(!answer.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");

@@ -1,7 +1,7 @@
 //! The table of states: when each state begins and ends, and what its sentence says.
 
 use super::*;
-use crate::status::{Board, ReadCounts, SessionStatus};
+use crate::status::{Board, HoldStatus, ReadCounts, SessionStatus};
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -386,4 +386,19 @@ fn counts_and_ages_are_as_the_page_has_them() {
 fn exit_codes_grow_with_what_is_wrong_and_are_none_of_sysexits() {
     let codes: Vec<u8> = BoxState::ALL.iter().map(|state| state.exit_code()).collect();
     assert!(codes.is_sorted_by(|a, b| a >= b) && codes.iter().all(|code| *code < 64), "{codes:?}");
+}
+
+#[test]
+fn a_hold_is_the_state_above_a_failing_upload_and_below_a_wrong_time() {
+    let mut status = with(ProblemCode::NoSession, "A");
+    status.hold = Some(HoldStatus { since: jiff::Timestamp::UNIX_EPOCH, reads: 12_480, by: "timer".to_owned() });
+    let verdict = judge(&status, NOW);
+    assert_eq!(
+        (verdict.state, &*verdict.sentence),
+        (BoxState::Hold, "12\u{202f}480 reads are kept and not sent. Nothing goes to the cloud until you release it.")
+    );
+    assert_eq!(verdict.todo, ["Release the hold before the gun."]);
+    let mut wrong = with(ProblemCode::BoxClockWrong, "");
+    wrong.hold = status.hold;
+    assert_eq!(judge(&wrong, NOW).state, BoxState::TimeWrong);
 }

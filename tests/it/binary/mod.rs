@@ -11,6 +11,7 @@ mod disk;
 mod faketime;
 mod faults;
 mod gone;
+mod hold;
 mod home;
 mod kill;
 mod latency;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use passbridge::testing::sim::cloud::{Answer, CloudFault, DEVICE, On, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::Kind;
-use passbridge::testing::status::UploadState;
+use passbridge::testing::status::{Snapshot, UploadState};
 
 use crate::support::child::{Running, SETTLES_SOON, Site, binary, decoder, exported, judge, passing, until};
 
@@ -56,6 +56,16 @@ async fn a_stop_during_the_start_is_a_stop() {
         let by_signal = std::os::unix::process::ExitStatusExt::signal(&ended) == Some(15);
         assert!(ended.success() || by_signal, "after {delay} ms: {ended}");
     }
+}
+
+#[tokio::test]
+async fn a_switch_of_a_test_that_costs_reads_at_a_power_cut_is_told_loudly() {
+    let (_sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
+    let site = Site::new(None, std::slice::from_ref(&mat), "");
+    let running = site.start_with(&[("PASSBRIDGE_UNSAFE_NO_SYNC", "log")]);
+    let told = |status: &Snapshot| status.problems.iter().any(|problem| problem.code == "unsafe_no_sync");
+    site.until("it is told", told).await;
+    running.stop().await;
 }
 
 async fn refused(site: &Site) -> (i32, String) {

@@ -22,6 +22,7 @@ mod habits_of_decoders;
 mod latency;
 mod locations;
 mod network;
+mod notify;
 mod outside;
 mod registry;
 mod rewind;

@@ -78,7 +78,7 @@ pub(super) async fn drive(
                 pending.end_at(bound);
                 let through = pending.through;
                 let pending = journal.with_right_times(&config.device, pending);
-                let again = journal.right_times(again);
+                let again = if journal.is_on_hold() { Vec::new() } else { journal.right_times(again) };
                 device.borrow_mut().moved = true;
                 formed(form(&config, &token, next, pending, again, &*fields).0, bound, through)
             }

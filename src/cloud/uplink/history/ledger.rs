@@ -12,6 +12,7 @@ use super::Device;
 use crate::cloud::uplink::machine::{Done, Outcome};
 use crate::cloud::uplink::model::Cloud;
 use crate::decoders::{Frame, Framed};
+use crate::journal::control::{Control, Held};
 use crate::journal::driven::{Durable, entries, segments};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::{Batch, DeviceState, Found, Kept, Pending, UploadEvent, UploadItem};
@@ -36,6 +37,8 @@ pub enum HistoryVerdict {
     Passing,
     Dead,
     Repeat,
+    /// It was kept while the box was on hold, and dropped at the end.
+    Dropped,
 }
 
 /// A number in a session, and its passing.
@@ -80,6 +83,12 @@ pub(super) struct Ledger {
     /// failed at them and the next batch went on without them.
     out_of_turn: HashSet<u64>,
     judged: BTreeMap<u64, HistoryVerdict>,
+    /// The entry of the hold that is not released.
+    hold: Option<u64>,
+    /// Entry of each hold and of its release, if the reads in between were dropped.
+    dropped: Vec<(u64, u64)>,
+    /// The same of the holds whose reads were sent.
+    sent_later: Vec<(u64, u64)>,
     /// What was corrected after each correction, in the order of the log.
     corrected: Vec<Corrections>,
     /// By device: how many corrections were durable when its last batch was formed.
@@ -147,6 +156,9 @@ impl Ledger {
                 all.add(&entry.subject, correction);
                 self.corrected.push(all);
             }
+            if let Body::Control(control) = &entry.body {
+                self.decided(seq, control);
+            }
             self.kept.insert(seq, entry);
         }
         self.segments = segments(dir).into_iter().map(|segment| segment.0).collect();
@@ -170,6 +182,41 @@ impl Ledger {
                 self.settle(device, *first, *last, &Fate::Released);
             }
         }
+    }
+
+    /// The box was put on hold, or released.
+    fn decided(&mut self, seq: u64, control: &Control) {
+        let Control::Release { how, from, .. } = control else {
+            self.count("holds", 1);
+            let before = self.hold.replace(seq);
+            return self.must(before.is_none(), 10, || format!("a hold in a hold: {before:?}, {seq}"));
+        };
+        let hold = self.hold.take();
+        self.must(hold == Some(from.0), 10, || format!("{control:?} ends the hold {hold:?}"));
+        if *how == Held::Send {
+            self.count("holds that were released and sent", 1);
+            return self.sent_later.push((from.0, seq));
+        }
+        self.dropped.push((from.0, seq));
+        // What the rules say about these reads holds from now on, whatever comes later.
+        for decoder in self.devices.keys().cloned().collect::<Vec<_>>() {
+            let all = verdicts(self.reads(&decoder).into_iter(), self.dead_time, &self.dropped);
+            let of_hold: Vec<_> = all.into_iter().filter(|(read, _)| (from.0..seq).contains(read)).collect();
+            let dropped = of_hold.iter().filter(|(_, verdict)| *verdict == HistoryVerdict::Dropped).count();
+            self.count("reads dropped by choice", dropped);
+            self.judged.extend(of_hold);
+        }
+    }
+
+    /// A passing gets a number. It must not, if it was kept in a hold that is not over or whose reads
+    /// were dropped.
+    fn of_no_hold(&mut self, item: &UploadItem) {
+        let seq = item.seq.0;
+        let within = |(from, to): &(u64, u64)| (*from..*to).contains(&seq);
+        let held = self.hold.is_some_and(|hold| seq > hold) || self.dropped.iter().any(within);
+        self.must(!held, 10, || format!("{item:?} is numbered, and was kept on hold"));
+        let later = self.sent_later.iter().any(within);
+        self.count("passings numbered after a hold in which they were kept", usize::from(later));
     }
 
     /// Passings in the cloud are sent again with another time.
@@ -242,6 +289,7 @@ impl Ledger {
         let session: Session = (batch.device.clone(), batch.session.clone());
         let mut top = self.top.get(&session).copied().unwrap_or(0);
         for item in &batch.items {
+            self.of_no_hold(item);
             self.must(item.num > top, 3, || format!("{} after number {top}: {item:?}", batch.session));
             top = item.num;
             let before = self.numbers.insert((session.clone(), item.num), item.clone());
@@ -469,7 +517,7 @@ impl Ledger {
             self.audit_device(at, &device.borrow(), &states[at]);
         }
         for decoder in self.devices.keys().cloned().collect::<Vec<_>>() {
-            let expected = verdicts(self.reads(&decoder).into_iter(), self.dead_time);
+            let expected = verdicts(self.reads(&decoder).into_iter(), self.dead_time, &self.dropped);
             let mut wrong = Vec::new();
             for (seq, expected) in expected {
                 self.count(if expected == HistoryVerdict::Passing { "passings" } else { "repeats and dead reads" }, 1);
@@ -497,9 +545,12 @@ impl Ledger {
         }
         let kept = self.kept.values().filter(|entry| matches!(entry.body, Body::Read(_))).count() as u64;
         let of = |verdict| self.judged.values().filter(|judged| **judged == verdict).count() as u64;
-        let expected = (kept, of(HistoryVerdict::Repeat), of(HistoryVerdict::Dead));
-        let counted = (reads.kept, reads.duplicates, reads.dead_time);
-        self.must(counted == expected, 4, || format!("kept, repeats, dead time: {counted:?}, not {expected:?}"));
+        let dropped = of(HistoryVerdict::Dropped);
+        let expected = (kept, of(HistoryVerdict::Repeat), of(HistoryVerdict::Dead), dropped);
+        let counted = (reads.kept, reads.duplicates, reads.dead_time, reads.dropped_by_choice);
+        self.must(counted == expected, 4, || {
+            format!("kept, repeats, dead time, dropped: {counted:?}, not {expected:?}")
+        });
     }
 
     fn reads(&self, decoder: &str) -> Vec<(&Entry, &ChipRead)> {
@@ -590,25 +641,31 @@ fn stamped_ms(read: &ChipRead) -> i64 {
 
 /// A plain reading of the rules for one decoder's reads. The same chip and stamp again is a repeat.
 /// A read nearer than the dead time to the last *passing* of its chip is not a passing, unless the
-/// two were received further apart (all reads are live here).
+/// two were received further apart (all reads are live here). A passing that was kept between two
+/// entries of `dropped` is dropped, and after the second one it is near to no other read.
 pub(super) fn verdicts<'a>(
     reads: impl Iterator<Item = (&'a Entry, &'a ChipRead)>,
     dead_time: Duration,
+    dropped: &[(u64, u64)],
 ) -> Vec<(u64, HistoryVerdict)> {
     let mut known = HashSet::new();
-    let mut last: HashMap<Arc<str>, (i64, i64)> = HashMap::new();
+    let mut last: HashMap<Arc<str>, (i64, i64, u64)> = HashMap::new();
     let ms = stamped_ms;
     let verdict = |entry: &Entry, read: &ChipRead| {
         if !known.insert((read.chip.clone(), ms(read))) {
             return HistoryVerdict::Repeat;
         }
-        let times = (ms(read), entry.time.as_millisecond());
+        last.retain(|_, (.., seq)| !dropped.iter().any(|(from, to)| (*from..*to).contains(seq) && entry.seq > *to));
+        let times = (ms(read), entry.time.as_millisecond(), entry.seq);
         let near = |one: i64, other: i64| u128::from((one - other).unsigned_abs()) < dead_time.as_millis();
         if last.get(&read.chip).is_some_and(|last| near(times.0, last.0) && near(times.1, last.1)) {
             return HistoryVerdict::Dead;
         }
         last.insert(read.chip.clone(), times);
-        HistoryVerdict::Passing
+        match dropped.iter().any(|(from, to)| (*from..*to).contains(&entry.seq)) {
+            true => HistoryVerdict::Dropped,
+            false => HistoryVerdict::Passing,
+        }
     };
     let mut verdict = verdict;
     reads.map(|(entry, read)| (entry.seq, verdict(entry, read))).collect()

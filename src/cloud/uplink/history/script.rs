@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cloud::uplink::model::CallFault;
 use crate::config::SessionMode;
+use crate::journal::control::Held;
 use crate::journal::driven::disk;
 
 /// The settings that do not change during a history.
@@ -135,6 +136,10 @@ pub(super) enum Op {
         most: usize,
         back: bool,
     },
+    /// Somebody puts the box on hold.
+    Hold,
+    /// Somebody releases it, and sends or drops what was read meanwhile.
+    Release(Held),
     Disk(disk::Script),
     End {
         how: End,

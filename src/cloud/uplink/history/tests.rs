@@ -13,13 +13,14 @@ use super::{disk, run};
 use crate::cloud::rufus::{CallError, KeyFault};
 use crate::cloud::uplink::model::CallFault;
 use crate::config::SessionMode;
+use crate::journal::control::Held;
 
 /// Number of histories in a default run, and its seed.
 const HISTORIES: u32 = 200;
 const SEED: u64 = 1;
 
 /// Events that must happen in this many histories.
-const TROUBLE: [&str; 19] = [
+const TROUBLE: [&str; 23] = [
     "POSTs",
     "batches of reads that waited, written with the next",
     "batches written with their reads",
@@ -27,12 +28,16 @@ const TROUBLE: [&str; 19] = [
     "corrections taken back before they went up",
     "frames acknowledged",
     "groups refused by the disk",
+    "holds",
+    "holds that were released and sent",
     "kills",
     "kills amid a call of the disk",
     "passings sent again with another time",
     "passings set aside",
+    "passings numbered after a hold in which they were kept",
     "power cuts",
     "power cuts amid a call of the disk",
+    "reads dropped by choice",
     "rebuilds of the queue",
     "releases",
     "repeats and dead reads",
@@ -152,6 +157,8 @@ fn ops() -> impl Strategy<Value = Op> {
         2 => (0usize..3, 0u64..1000, 0u64..60, -2i64..3)
             .prop_map(|(decoder, at, length, days)| Op::Correct { decoder, at, length, days }),
         3 => (0usize..2, 1usize..20, any::<bool>()).prop_map(|(device, most, back)| Op::Again { device, most, back }),
+        2 => Just(Op::Hold),
+        3 => any::<bool>().prop_map(|send| Op::Release(if send { Held::Send } else { Held::Drop })),
         4 => scripts().prop_map(Op::Disk),
         2 => ends(),
     ]

@@ -20,10 +20,13 @@ fn while_nobody_is_reached_a_try_comes_every_few_seconds_whatever_the_longest_wa
     }
     assert!((8 * SECOND..=12 * SECOND).contains(&longest), "{longest:?}");
     assert_eq!(world.machine.report().state, UploadState::Offline);
-    assert!(world.machine.report().problems.contains_key(&ProblemCode::CloudSilent));
+    let problems = world.machine.report().problems;
+    assert!(problems.contains_key(&ProblemCode::CloudSilent));
+    assert!(problems.contains_key(&ProblemCode::UploadStands), "nothing was settled for a minute: {problems:?}");
     world.cloud.script.clear();
     world.drain();
     world.audit();
+    assert!(!world.machine.report().problems.contains_key(&ProblemCode::UploadStands));
 }
 
 #[test]

@@ -212,3 +212,19 @@ fn a_session_is_created_only_after_the_cloud_said_none_for_half_a_minute() {
     assert_eq!(world.cloud.sessions.len(), 2);
     assert!(world.now - start >= 30 * SECOND, "{:?}", world.now - start);
 }
+
+#[test]
+fn a_session_that_the_cloud_does_not_create_is_a_problem_until_it_does() {
+    let mut world = World::new(SessionMode::Create);
+    world.read(5);
+    let refused = CallError::BadRequest { status: 400, answer: "alias".into() };
+    world.cloud.script.extend((0..3).map(|_| (On::Create, CallFault::Answer(refused.clone()))));
+    let told = (0..10_000).any(|_| {
+        world.step();
+        problem(&world, "session_not_created").is_some()
+    });
+    assert!(told, "{:#?}", world.trace);
+    world.drain();
+    assert_eq!(problem(&world, "session_not_created"), None);
+    assert_eq!((world.cloud.sessions.len(), world.rows(0).len()), (1, 5));
+}

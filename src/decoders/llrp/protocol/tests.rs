@@ -194,6 +194,15 @@ fn a_cable_that_falls_off_is_told_until_it_is_back() {
     assert_eq!(conditions(&out), [("llrp_antenna", true), ("llrp_antenna", false)]);
 }
 
+#[test]
+fn another_program_at_the_reader_and_reads_that_it_lost_are_told() {
+    for (kind, body, word) in [(256, &[0, 4][..], "llrp_rival"), (251, &[][..], "llrp_reads_lost")] {
+        let (mut protocol, mut out) = (protocol(false), Output::default());
+        protocol.feed(&event(kind, body), &mut out);
+        assert_eq!(conditions(&out), [(word, true)]);
+    }
+}
+
 /// 2026-11-29T01:30:00Z, in microseconds.
 const SET_US: u64 = 1_795_915_800_000_000;
 /// A minute into the year 2000.

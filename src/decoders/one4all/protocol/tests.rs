@@ -524,6 +524,28 @@ fn what_the_decoder_does_not_hand_over_is_reported_and_not_asked_for_ever() {
 }
 
 #[test]
+fn a_protocol_without_passings_is_told_until_it_is_updated() {
+    // The fake decoder answers each question with a newer protocol, so this is over at once.
+    let fake = Fake { files: vec![(NOW, rows(1..=1))], ..Fake::default() };
+    let mut link = Link::new(StoredRanges::default(), true);
+    link.says(&fake, "GETPROTOCOL;2.0;1.0;2.0\r\n");
+    let told: Vec<Option<String>> = link
+        .told
+        .iter()
+        .filter_map(|info| match info {
+            Info::Condition { code: Condition::ProtocolTooOld, text } => Some(text.as_ref().map(ToString::to_string)),
+            _ => None,
+        })
+        .collect();
+    let text = told.iter().flatten().next().expect("it is told");
+    assert!(text.contains("protocol 2.0") && text.contains("\"raceresult\""), "{text}");
+    link.says(&fake, "GETPROTOCOL;3.1;1.0;2.0\r\n");
+    let last =
+        link.told.iter().rev().find(|info| matches!(info, Info::Condition { code: Condition::ProtocolTooOld, .. }));
+    assert!(matches!(last, Some(Info::Condition { text: None, .. })), "{last:?}");
+}
+
+#[test]
 fn without_rewind_nothing_stored_is_asked_for() {
     let fake = Fake { files: vec![(NOW, rows(1..=5))], ..Fake::default() };
     let mut link = Link::new(holding(OLD, 1..=1), false);

@@ -74,7 +74,12 @@ fn mat(status: &Snapshot, name: &str, link: LinkState, check: &MatCheck, times: 
         name: printable(name),
         whole: check.is_whole(),
         lost: check.lost.map(|at| format!("lost at {}", times.time(at))),
-        steps: [read(link, check, times), time(status, name, check, times), kept(status, check, times), cloud(status, check, times)],
+        steps: [
+            read(link, check, times),
+            time(status, name, check, times),
+            kept(status, check, times),
+            cloud(status, check, times),
+        ],
     }
 }
 
@@ -113,7 +118,9 @@ fn time(status: &Snapshot, name: &str, check: &MatCheck, times: &Times) -> StepV
     match (wrong_time(status, name), check.time_right) {
         (Some(code), _) => step(WORD, Mark::No, code.hint()),
         (None, Some(at)) => tick(WORD, at, times),
-        (None, None) if check.read.is_some() => step(WORD, Mark::Wait, "not compared with the clock of this box yet: pass the chip again"),
+        (None, None) if check.read.is_some() => {
+            step(WORD, Mark::Wait, "not compared with the clock of this box yet: pass the chip again")
+        }
         (None, None) => step(WORD, Mark::Wait, "waits for a read"),
     }
 }

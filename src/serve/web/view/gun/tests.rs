@@ -49,7 +49,8 @@ fn ticked(name: &str, ticks: usize) -> MatCheck {
 #[test]
 fn a_card_goes_green_word_by_word_and_the_last_line_counts_the_whole_ones() {
     let status = board(LinkState::Connected).snapshot();
-    for (ticks, expected) in ["○○○○", "✓○○○", "✓✓○○", "✓✓✓○", "✓✓✓✓"].into_iter().enumerate() {
+    for (ticks, expected) in ["○○○○", "✓○○○", "✓✓○○", "✓✓✓○", "✓✓✓✓"].into_iter().enumerate()
+    {
         let view = view(&status, &[ticked("main", ticks)]);
         assert_eq!((signs(&view.mats[0]).as_str(), signs(&view.mats[1]).as_str()), (expected, "○○○○"));
         assert_eq!(view.mats[0].whole, ticks == 4);

@@ -1,0 +1,45 @@
+//! What the page shows, made from a [`Snapshot`], the newest reads and a clock. It is pure: no I/O,
+//! no clock of its own.
+//!
+//! Must hold:
+//! * The state, its sentence and what to do are those of the judge (`status::judge`). Nothing here
+//!   decides a state.
+//! * Green is never shown for what is not known: that is a ring.
+//! * Each mark is a shape and a word, and only then a colour.
+//! * An age is written as the second at which it began, by the monotonic clock of the box. So a
+//!   text changes only when something happened, and the page counts the seconds by itself.
+//! * Text from outside goes into a template as a value, and the template escapes it.
+
+mod chain;
+mod clocks;
+mod foot;
+mod gun;
+pub(super) mod plots;
+mod reads;
+mod state;
+mod times;
+
+pub(super) use chain::{ChainView, LinkView};
+pub(super) use clocks::{BoxClock, ClocksView};
+pub(super) use foot::FootView;
+pub(super) use gun::GunView;
+pub(super) use reads::{ReadRow, ReadSource};
+pub(super) use state::{AlsoRow, Choice, StateView, also, look_of};
+pub(super) use times::{Anchor, Times, ages_filled};
+
+use crate::status::{BoxState, ProblemCode, Snapshot};
+
+/// A read that waits for less than this many seconds is on its way.
+const UP_TO_DATE_S: u64 = 10;
+
+/// Whether the snapshot shows a problem of this code about `about`.
+fn has(status: &Snapshot, code: ProblemCode, about: &str) -> bool {
+    status.problems.iter().any(|problem| problem.code == code.word() && problem.about == about)
+}
+
+/// The word for a state as the page writes it, such as `Not reading`.
+pub(super) fn state_word(state: BoxState) -> String {
+    let shown = state.shown().to_lowercase();
+    let mut letters = shown.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
