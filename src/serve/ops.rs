@@ -679,6 +679,11 @@ impl Ops {
         Ok(())
     }
 
+    /// Takes the ticks of all mats away, so that they are checked anew before the gun.
+    pub(crate) fn check_again(&self) {
+        self.board.check_again();
+    }
+
     /// Ends the hold: what was read meanwhile is sent or dropped. Returns how many reads these are.
     /// `by` is who asks.
     ///

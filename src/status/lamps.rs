@@ -317,7 +317,8 @@ mod tests {
                 decoder.live_at = Some(Duration::from_secs(NOW - 1));
             });
         }
-        let session = SessionStatus { alias: None, token_tail: "abcdef".to_owned(), numbered: None };
+        let session =
+            SessionStatus { alias: None, token: Box::default(), token_tail: "abcdef".to_owned(), numbered: None };
         board.upload("DEVICE", |upload| upload.session = Some(session));
         let mut status = board.snapshot();
         (status.ready, status.uptime_s, status.state) = (true, NOW, BoxState::Reading);
