@@ -22,11 +22,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
-use self::action::{Mistake, PageAction, Question};
+use self::action::{ConfirmQuestion, FormMistake, PageAction};
 pub(crate) use self::hands::Doing;
-use super::door::form::{Fields, read_form};
+use super::door::form::{FormFields, read_form};
 use super::door::pages::no_token;
-use super::door::{Refusal, Visitor, may_change};
+use super::door::{FormRefusal, Visitor, may_change};
 use super::shell::{Shell, html};
 
 /// The routes. Who asks must be known ([`super::door::identify`]) and allowed to see.
@@ -48,7 +48,7 @@ pub(crate) fn router(doing: Doing) -> Router {
 #[template(path = "confirm.html")]
 struct ConfirmPage<'a> {
     shell: Shell<'a>,
-    question: &'a Question,
+    question: &'a ConfirmQuestion,
     what: &'a str,
     back: &'a str,
     typed: Vec<(&'a str, &'a str)>,
@@ -113,11 +113,11 @@ async fn act(
     }
 }
 
-fn refused(doing: &Doing, refusal: Refusal, parts: &axum::http::request::Parts) -> Response {
+fn refused(doing: &Doing, refusal: FormRefusal, parts: &axum::http::request::Parts) -> Response {
     match refusal {
-        Refusal::NotIn => super::door::not_in(&parts.method, &parts.headers, &parts.uri),
-        Refusal::NoToken => no_token(&doing.0.door, StatusCode::FORBIDDEN),
-        Refusal::NotOurForm => {
+        FormRefusal::NotIn => super::door::not_in(&parts.method, &parts.headers, &parts.uri),
+        FormRefusal::NoToken => no_token(&doing.0.door, StatusCode::FORBIDDEN),
+        FormRefusal::NotOurForm => {
             let what = "Nothing was changed: this form is of an earlier login, or another page sent it. Go back, load the page \
                         again, and try once more.\n";
             (StatusCode::FORBIDDEN, what).into_response()
@@ -125,7 +125,7 @@ fn refused(doing: &Doing, refusal: Refusal, parts: &axum::http::request::Parts) 
     }
 }
 
-fn mistaken(doing: &Doing, visitor: &Visitor, what: &str, form: &Fields, mistake: &Mistake) -> Response {
+fn mistaken(doing: &Doing, visitor: &Visitor, what: &str, form: &FormFields, mistake: &FormMistake) -> Response {
     let status = if mistake.unknown { StatusCode::NOT_FOUND } else { StatusCode::UNPROCESSABLE_ENTITY };
     if visitor.login().is_none() {
         return (status, format!("{}\n", mistake.text)).into_response();
@@ -141,8 +141,8 @@ fn confirm(
     doing: &Doing,
     visitor: &Visitor,
     what: &str,
-    form: &Fields,
-    (action, question): (&PageAction, &Question),
+    form: &FormFields,
+    (action, question): (&PageAction, &ConfirmQuestion),
 ) -> Response {
     if visitor.login().is_none() {
         let text = format!("{} {} Add sure=yes to do it.\n", question.happens, question.stays);

@@ -36,7 +36,7 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::form::{Fields, SentBy, sent_by};
+use self::form::{FormFields, SentBy, sent_by};
 use self::logins::Logins;
 pub(crate) use self::logins::{How, LIFE, Login, OutcomeLine};
 use self::tries::Tries;
@@ -108,7 +108,7 @@ enum NoEntry {
 
 /// Why a form was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum FormRefusal {
     /// Nobody is logged in.
     NotIn,
     /// There is no token, so nobody can log in.
@@ -233,15 +233,20 @@ impl Door {
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn may_change(visitor: &Visitor, headers: &HeaderMap, uri: &Uri, form: &Fields) -> Result<(), Refusal> {
+pub(crate) fn may_change(
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    uri: &Uri,
+    form: &FormFields,
+) -> Result<(), FormRefusal> {
     let by = sent_by(headers, uri);
     match &visitor.may {
-        May::Enter => Err(Refusal::NotIn),
-        May::See => Err(Refusal::NoToken),
+        May::Enter => Err(FormRefusal::NotIn),
+        May::See => Err(FormRefusal::NoToken),
         May::Change(Some(login)) if by == SentBy::ThisBox && same_word(&login.csrf, form.get("csrf")) => Ok(()),
         // Nothing but the program itself adds the token to its request.
         May::Change(None) if by != SentBy::AnotherPage => Ok(()),
-        May::Change(_) => Err(Refusal::NotOurForm),
+        May::Change(_) => Err(FormRefusal::NotOurForm),
     }
 }
 

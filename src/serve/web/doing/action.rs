@@ -8,7 +8,7 @@ use crate::model::chip::{Label, Seq};
 use crate::model::shown::ShownIn;
 use crate::model::text::{printable, tail};
 use crate::serve::ops::{MARKER_MAX, Ops, OpsError, marker_text};
-use crate::serve::web::door::form::Fields;
+use crate::serve::web::door::form::FormFields;
 
 /// Longest name or text that somebody types, in characters.
 const LONGEST: usize = 200;
@@ -68,7 +68,7 @@ impl KnownSession {
 
 /// What is asked before something that cannot be taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Question {
+pub(super) struct ConfirmQuestion {
     /// The question.
     pub title: String,
     /// What happens, and to how many.
@@ -83,7 +83,7 @@ pub(super) struct Question {
 
 /// What is wrong with a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
+pub(super) struct FormMistake {
     /// What is wrong, and what to do.
     pub text: String,
     /// The page of the form.
@@ -103,8 +103,8 @@ impl PageAction {
     ///
     /// # Errors
     /// What is wrong, in words for the person who sent it.
-    pub(super) fn parse(what: &str, form: &Fields, ops: &Ops) -> Result<Self, Mistake> {
-        let wrong = |page: &'static str| move |text: String| Mistake { text, page, unknown: false };
+    pub(super) fn parse(what: &str, form: &FormFields, ops: &Ops) -> Result<Self, FormMistake> {
+        let wrong = |page: &'static str| move |text: String| FormMistake { text, page, unknown: false };
         match what {
             "rewind" => rewind(form, ops).map_err(wrong(DECODERS)),
             "let-go" => {
@@ -136,7 +136,7 @@ impl PageAction {
             "session-close" => session_close(form, ops).map_err(wrong(SESSIONS)),
             _ => {
                 let text = "This box cannot do that. The page may be of an older version: load it again.".to_owned();
-                Err(Mistake { text, page: DECODERS, unknown: true })
+                Err(FormMistake { text, page: DECODERS, unknown: true })
             }
         }
     }
@@ -188,26 +188,26 @@ impl PageAction {
     }
 
     /// The question before it, if it cannot be taken back.
-    pub(super) fn question(&self, ops: &Ops) -> Option<Question> {
+    pub(super) fn question(&self, ops: &Ops) -> Option<ConfirmQuestion> {
         match self {
             Self::Rewind { .. } | Self::TryAgain | Self::Hold | Self::SessionOpen { ends: None, .. } => None,
             Self::Marker { .. } | Self::RestartLink { .. } | Self::Seen { .. } => None,
             Self::ReleaseSetAside { .. } | Self::Resend { .. } => None,
-            Self::CheckAgain => Some(Question {
+            Self::CheckAgain => Some(ConfirmQuestion {
                 title: "Check all mats anew?".to_owned(),
                 happens: "All ticks are taken away, for everybody who looks.".to_owned(),
                 stays: "No read changes.".to_owned(),
                 yes: "Yes, start again".to_owned(),
                 no: "No, keep the ticks",
             }),
-            Self::DropSetAside { ids } => Some(Question {
+            Self::DropSetAside { ids } => Some(ConfirmQuestion {
                 title: format!("Drop {} passings?", ids.len()),
                 happens: format!("{} passings never go to the cloud.", ids.len()),
                 stays: "Their reads stay on this box and in every export, with the reason.".to_owned(),
                 yes: format!("Yes, drop {}", ids.len()),
                 no: "No, keep them set aside",
             }),
-            Self::MakeRoom { through } => Some(Question {
+            Self::MakeRoom { through } => Some(ConfirmQuestion {
                 title: "Remove the oldest files of the log?".to_owned(),
                 happens: format!(
                     "The files up to entry {} are removed from this box. Nobody gets them back, unless you have downloaded \
@@ -222,7 +222,7 @@ impl PageAction {
             Self::Release { how: Held::Send } => None,
             Self::Release { how: Held::Drop } => {
                 let count = ops.status().hold.map_or(0, |hold| hold.reads);
-                Some(Question {
+                Some(ConfirmQuestion {
                     title: format!("Send none of the {count}?"),
                     happens: format!("The {count} reads since the hold began never go to a session."),
                     stays: "They stay on this box and in every export, with the reason.".to_owned(),
@@ -232,7 +232,7 @@ impl PageAction {
             }
             Self::LetGo { .. } => {
                 let count = ops.status().journal.reads.map_or(0, |reads| reads.held_back);
-                Some(Question {
+                Some(ConfirmQuestion {
                     title: "Upload reads that are held back?".to_owned(),
                     happens: format!(
                         "{count} reads are held back, because they may be of another race. They become passings \
@@ -243,7 +243,7 @@ impl PageAction {
                     no: "No, keep holding them back",
                 })
             }
-            Self::SessionOpen { alias, ends: Some(ends), .. } => Some(Question {
+            Self::SessionOpen { alias, ends: Some(ends), .. } => Some(ConfirmQuestion {
                 title: format!("Open “{}”?", printable(alias)),
                 happens: format!("The running session {} ends for ever.", ends.in_words()),
                 stays:
@@ -252,7 +252,7 @@ impl PageAction {
                 yes: format!("Yes, open “{}”", printable(alias)),
                 no: "No, keep the running session",
             }),
-            Self::SessionClose { session, .. } => Some(Question {
+            Self::SessionClose { session, .. } => Some(ConfirmQuestion {
                 title: format!("Close {}?", session.in_words()),
                 happens: "The session ends for ever. Until another one is open, nothing is uploaded.".to_owned(),
                 stays: "What waits goes into it first. What is read from then on stays safe on this box.".to_owned(),
@@ -386,7 +386,7 @@ fn told(done: Result<SessionChange, OpsError>) -> Result<String, String> {
 }
 
 /// A decoder that a form names.
-fn known_decoder(form: &Fields, ops: &Ops) -> Result<String, String> {
+fn known_decoder(form: &FormFields, ops: &Ops) -> Result<String, String> {
     let name = form.get("decoder");
     let known = ops.status().decoders.iter().any(|decoder| decoder.name == name);
     match known {
@@ -395,7 +395,7 @@ fn known_decoder(form: &Fields, ops: &Ops) -> Result<String, String> {
     }
 }
 
-fn rewind(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn rewind(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let decoder = known_decoder(form, ops)?;
     let number = |name: &str, label: &str| {
         let text = form.get(name);
@@ -418,7 +418,7 @@ fn rewind(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
 }
 
 /// The device that a form names, and its running session.
-fn device(form: &Fields, ops: &Ops) -> Result<(String, Option<KnownSession>), String> {
+fn device(form: &FormFields, ops: &Ops) -> Result<(String, Option<KnownSession>), String> {
     let status = ops.status();
     let found = status.uploads.into_iter().find(|upload| upload.device_id == form.get("device"));
     let upload = found.ok_or("This box does not upload to that device. Load the page again.")?;
@@ -438,13 +438,13 @@ fn device(form: &Fields, ops: &Ops) -> Result<(String, Option<KnownSession>), St
     })
 }
 
-fn session_open(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn session_open(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let (device, ends) = device(form, ops)?;
     let alias = name(form.get("alias"))?;
     Ok(PageAction::SessionOpen { device, alias, ends })
 }
 
-fn session_close(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn session_close(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let (device, session) = device(form, ops)?;
     let session = session.ok_or("No session is running, so there is none to close.")?;
     Ok(PageAction::SessionClose { device, session })
@@ -464,7 +464,7 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn marker(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn marker(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let text = marker_text(form.get("text"))
         .ok_or_else(|| format!("A marker needs a text of 1 to {MARKER_MAX} characters, such as “gun”."))?;
     let decoder = match form.get("decoder") {
@@ -475,7 +475,7 @@ fn marker(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
 }
 
 /// The passings that a form names.
-fn ids(form: &Fields) -> Result<Vec<u64>, String> {
+fn ids(form: &FormFields) -> Result<Vec<u64>, String> {
     let ids: Result<Vec<u64>, _> = form.all("id").map(str::parse).collect();
     match ids {
         Ok(ids) if ids.is_empty() => Err("Choose at least one passing.".to_owned()),
@@ -484,7 +484,7 @@ fn ids(form: &Fields) -> Result<Vec<u64>, String> {
     }
 }
 
-fn resend(form: &Fields, ops: &Ops) -> Result<PageAction, String> {
+fn resend(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     let device = form.get("device");
     if !ops.status().uploads.iter().any(|upload| upload.device_id == device) {
         return Err("This box does not upload to that device. Load the page again.".to_owned());

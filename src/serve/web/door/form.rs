@@ -20,9 +20,9 @@ const FIELDS: usize = 512;
 
 /// The fields of a form, in their order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Fields(Vec<(String, String)>);
+pub(crate) struct FormFields(Vec<(String, String)>);
 
-impl Fields {
+impl FormFields {
     /// The fields in a text such as `a=1&b=2`.
     pub(crate) fn of(text: &[u8]) -> Self {
         let fields = form_urlencoded::parse(text).take(FIELDS);
@@ -59,9 +59,9 @@ pub(crate) fn announces_form(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a form. `None`: it did not arrive in time, or it is too long.
-pub(crate) async fn read_form(body: Body) -> Option<Fields> {
+pub(crate) async fn read_form(body: Body) -> Option<FormFields> {
     let bytes = timeout(BODY_TIME, to_bytes(body, BODY_LIMIT)).await.ok()?.ok()?;
-    Some(Fields::of(&bytes))
+    Some(FormFields::of(&bytes))
 }
 
 /// Where a request comes from, as its browser says.
@@ -146,10 +146,10 @@ mod tests {
 
     #[test]
     fn fields_are_decoded_and_bounded() {
-        let fields = Fields::of(b"alias=10K+Sant%20Joan+&id=1&id=2&csrf=x&broken=%zz&=");
+        let fields = FormFields::of(b"alias=10K+Sant%20Joan+&id=1&id=2&csrf=x&broken=%zz&=");
         assert_eq!((fields.get("alias"), fields.get("none"), fields.get("broken")), ("10K Sant Joan", "", "%zz"));
         assert_eq!(fields.all("id").collect::<Vec<_>>(), ["1", "2"]);
         assert!(!fields.typed().any(|(name, _)| name == "csrf"));
-        assert_eq!(Fields::of("a=1&".repeat(10_000).as_bytes()).0.len(), FIELDS);
+        assert_eq!(FormFields::of("a=1&".repeat(10_000).as_bytes()).0.len(), FIELDS);
     }
 }
