@@ -396,7 +396,8 @@ impl Ledger {
         for pair in before.windows(2).filter(|pair| !left.contains(&pair[0])) {
             let needed = self.kept.range(pair[0]..pair[1]).find(|(seq, entry)| {
                 let fate = self.numbered.get(seq).map(|numbered| &numbered.fate);
-                matches!(entry.body, Body::Read(_)) && fate != Some(&Fate::Accepted) && !self.judged.contains_key(seq)
+                let settled = matches!(fate, Some(Fate::Accepted | Fate::Dropped)) || self.judged.contains_key(seq);
+                matches!(entry.body, Body::Read(_)) && !settled
             });
             let needed = needed.map(|(_, entry)| format!("it is pruned and not settled: {entry:?}"));
             self.must(needed.is_none(), 6, || needed.unwrap_or_default());
