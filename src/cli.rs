@@ -6,13 +6,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
-    audit, capture, check, correct, decode, demo, device, export, hold, import_boot, link, marker, passings, probe,
-    resend, rewind, room, seen, session, set_aside, setup, simulate, status, watch,
+    audit, capture, check, correct, decode, demo, device, export, generate, hold, import_boot, link, marker, passings,
+    probe, reads, report, resend, rewind, room, search, seen, session, set_aside, setup, simulate, status, watch,
 };
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -23,7 +23,8 @@ use crate::daemon::{self, allocator, harden, logging};
 #[derive(Debug, Parser)]
 #[command(name = "passbridge", version, propagate_version = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 64 usage, 65 data, 69 unavailable, 74 I/O, 77 permission, 78 configuration."
+    after_help = "Exit codes: 0 done, 10 to 14 the state of the box (status), 64 usage, 65 data (audit: the cloud differs), \
+                  69 unavailable, 74 I/O, 77 permission, 78 configuration, 130 Ctrl-C."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -41,8 +42,15 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what the daemon that runs here knows, at one glance.
     Status(status::StatusArgs),
+    /// Show the newest reads, a line each, and with --follow those that come.
+    Reads(reads::ReadsArgs),
+    /// Find a chip or a bib: each of its reads, when and where it was read, and what became of it.
+    Search(search::SearchArgs),
     /// Write the kept reads to standard output, with or without a running daemon.
     Export(export::ExportArgs),
+    /// Tell what happened on this box today, or in another time: for the organiser of the race. It is made
+    /// of the log, with or without a running daemon.
+    Report(report::ReportArgs),
     /// Compare the journal with the cloud, passing by passing; exit code 0 only if both hold the
     /// same.
     Audit(audit::AuditArgs),
@@ -99,6 +107,10 @@ enum Command {
     /// Show what a decoder really sends: a capture or raw bytes in, one JSON object per record on
     /// standard output.
     Decode(decode::DecodeArgs),
+    /// Write the completions of a shell to standard output. The package installs them.
+    Completions(generate::CompletionsArgs),
+    /// Write the man pages into a directory. The package installs them.
+    Man(generate::ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +120,11 @@ struct RunArgs {
     /// Show the page here instead of at the configured address ("off": nowhere).
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
+}
+
+/// The definitions of all commands.
+pub(crate) fn program() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process was started with.
@@ -129,7 +146,7 @@ pub fn main() -> ExitCode {
     };
     let code = match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => report(&failure),
+        Err(failure) => complain_of(&failure),
     };
     logging::finish();
     code
@@ -150,7 +167,7 @@ fn meant_run(word: Option<&str>) -> Option<String> {
 }
 
 /// Writes the line to standard error, if there is one to write, and gives the process's exit code.
-fn report(failure: &Failure) -> ExitCode {
+fn complain_of(failure: &Failure) -> ExitCode {
     if !failure.is_told() {
         logging::complain(&format!("passbridge: {failure}"));
     }
@@ -173,7 +190,10 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Setup(args) => block_on(setup::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Reads(args) => block_on(reads::run(args)),
+        Command::Search(args) => block_on(search::run(args)),
         Command::Export(args) => block_on(export::run(args)),
+        Command::Report(args) => block_on(report::run(args)),
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Rewind(args) => block_on(rewind::run(args)),
         Command::Resend(args) => block_on(resend::run(args)),
@@ -195,6 +215,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Probe(args) => block_on(probe::run(args)),
         Command::Decode(args) => decode::run(args),
+        Command::Completions(args) => generate::completions(&args, program()),
+        Command::Man(args) => generate::man(&args, program()),
     }
 }
 
@@ -217,14 +239,55 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     /// Commands that show no time to a person, or whose --timezone is the zone of a decoder's clock:
     /// what `capture` and `decode` write is for programs, and `setup` writes that zone.
-    const WITHOUT_TIMES: [&str; 11] =
-        ["run", "setup", "hold", "release", "seen", "link", "import-boot", "demo", "simulate", "capture", "decode"];
+    const WITHOUT_TIMES: [&str; 13] = [
+        "run",
+        "setup",
+        "hold",
+        "release",
+        "seen",
+        "link",
+        "import-boot",
+        "demo",
+        "simulate",
+        "capture",
+        "decode",
+        "completions",
+        "man",
+    ];
+
+    /// Commands without `--json`, and why. docs/timer/commands.md says the same.
+    const WITHOUT_JSON: [(&str, &str); 10] = [
+        ("run", "it writes its log alone; [log] format makes it JSON"),
+        ("setup", "it talks with a person; what it checks is told by `check --json`"),
+        ("import-boot", "it writes its log alone, and the reason on the boot partition"),
+        ("export", "--format jsonl is its JSON"),
+        ("report", "--format json is its JSON"),
+        ("capture", "what it writes is the capture"),
+        ("decode", "it always writes JSON"),
+        ("simulate", "it shows a person what goes on"),
+        ("completions", "what it writes is for a shell"),
+        ("man", "what it writes are pages"),
+    ];
+
+    #[test]
+    fn every_command_that_tells_something_tells_it_as_json_too() {
+        let cli = Cli::command();
+        let has = |command: &clap::Command| command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+        for command in cli.get_subcommands() {
+            let without = WITHOUT_JSON.iter().any(|(name, _)| *name == command.get_name());
+            let of_it: Vec<_> = command.get_subcommands().collect();
+            for one in if of_it.is_empty() { vec![command] } else { of_it } {
+                assert_eq!(has(one), !without, "{} {}", command.get_name(), one.get_name());
+            }
+        }
+        for (name, _) in WITHOUT_JSON {
+            assert!(cli.find_subcommand(name).is_some(), "there is no {name} any more");
+        }
+    }
 
     #[test]
     fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {

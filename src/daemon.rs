@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -58,11 +58,13 @@ use crate::cloud::uplink::{self, Ties, TryAgain, UplinkConfig};
 use crate::config::failure::Failure;
 use crate::config::{CloudConfig, Config, LoadOptions, Loaded};
 use crate::export;
+use crate::export::search::Finder;
+use crate::history::PlotHistory;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
 use crate::model::clock::Wall;
 use crate::serve::control::Socket;
-use crate::serve::ops::{Decoders, Ops, Repairs, SessionOrders};
+use crate::serve::ops::{Decoders, Ops, Past, Repairs, SessionOrders};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
 
@@ -150,22 +152,32 @@ impl Daemon {
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
         let bibs = daemon.start_bibs(&config).await;
-        if let Some(page) = page {
-            daemon.start_page(page, &config, bibs.clone());
-        }
         let repairs = daemon.start_cloud(&config, &bibs, wall).await;
+        let past = daemon.start_plots(&config);
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
         let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone())
-            .with_sessions(daemon.sessions.clone());
-        let mut socket = Socket::new(&config.data_dir, ops);
+            .with_sessions(daemon.sessions.clone())
+            .with_past(past)
+            .with_finder(Finder::new(
+                &config.data_dir,
+                export::Reading::new(&config),
+                config.passing.zeros,
+                bibs.clone(),
+            ));
+        let commands = watch::Sender::new(ops.clone());
+        if let Some(page) = page {
+            daemon.start_page(page, &config, bibs, commands.subscribe());
+        }
+        let mut socket = Socket::new(&config.data_dir, ops.clone());
         // The daemon has the lock of the journal, so no other daemon listens on this socket.
         if daemon.home.journal().is_some() {
             socket.bind();
         }
         let serving = stop.clone();
         daemon.spawn_with_journal("control socket", async move |journal| {
+            commands.send_replace(ops.with_journal(journal.clone()));
             socket.with_journal(journal).serve(serving).await;
             Ok(())
         });
@@ -203,14 +215,21 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(&mut self, page: web::WebPage, config: &Config, bibs: watch::Receiver<Arc<Bibs>>) {
+    fn start_page(
+        &mut self,
+        page: web::WebPage,
+        config: &Config,
+        bibs: watch::Receiver<Arc<Bibs>>,
+        ops: watch::Receiver<Ops>,
+    ) {
         let status = &config.status;
+        let plots = ops.borrow().clone();
         let sources = web::Sources {
             journal: self.home.watched(),
             reading: export::Reading::new(config),
             bibs,
             zeros: config.passing.zeros,
-            plots: Arc::new(|| None),
+            plots: Arc::new(move || plots.plots().map(|plots| (plots.minutes, plots.hours))),
         };
         let access = match (&status.token, &status.token_file) {
             (Some(token), _) => web::Audience::Token(Arc::new(token.clone())),
@@ -218,7 +237,7 @@ impl Daemon {
             (None, None) => web::Audience::Open,
         };
         let access = watch::Sender::new(access);
-        let serve = web::serve(page, self.board.clone(), sources, access.subscribe(), self.stop.clone());
+        let serve = web::serve(page, ops, sources, access.subscribe(), self.stop.clone());
         self.spawn("status page", async move {
             serve.await;
             Ok(())
@@ -290,6 +309,20 @@ impl Daemon {
         bibs
     }
 
+    /// Starts what follows the log for the plots.
+    fn start_plots(&mut self, config: &Config) -> Past {
+        let left_out = config.left_out.iter().map(|decoder| &decoder.name);
+        let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
+        let plots = PlotHistory::new(names.cloned(), config.cloud.is_some(), self.board.clone());
+        let (following, stop) = (plots.clone(), self.stop.clone());
+        self.spawn_with_journal("plots", async move |journal| {
+            following.follow(journal, stop).await;
+            Ok(())
+        });
+        let reports = Arc::new(Semaphore::new(1));
+        Past { plots, data_dir: config.data_dir.clone(), zones: config.zones(), reports }
+    }
+
     fn start_chores(&mut self, config: &Config) {
         let known = Known {
             decoders: config.devices().into_values().flatten().collect(),
@@ -297,7 +330,7 @@ impl Daemon {
         };
         let (notes, received) = mpsc::channel(NOTES);
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
-        let _ = notes.try_send(Note::Text("start", started)); // the channel is empty
+        let _ = notes.try_send(Note::Start(started)); // the channel is empty
         let watch = clock::Watch::new(&self.board);
         let zones = config.zones();
         let (board, stop) = (self.board.clone(), self.stop.clone());

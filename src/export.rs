@@ -20,17 +20,21 @@
 //!   `simulate` read.
 
 pub(crate) mod corrected;
+pub(crate) mod found;
 mod index;
 mod newest;
 mod reading;
+pub(crate) mod search;
 mod spreadsheet;
 mod standing;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -45,12 +49,12 @@ use crate::model::clock;
 use crate::model::escape::escape;
 use crate::model::source;
 pub(crate) use index::refresh;
-use index::{Block, Index};
-pub(crate) use newest::{NewestRead, NewestReads, ReadFate};
+use index::{Block, Index, Need, is_ours};
+pub(crate) use newest::{NewestFate, NewestRead, NewestReads};
 pub use reading::Reading;
 use reading::instant_in;
-pub(crate) use standing::UploadMark;
 use standing::{DROPPED_AT_RELEASE, DROPPED_SET_ASIDE, Standing, Standings};
+pub use standing::{Refusal, UploadMark, WhySuppressed};
 
 /// The format of the exported file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -77,6 +81,18 @@ pub struct Query {
     pub decoder: Option<String>,
     /// Only entries up to this number.
     pub durable: u64,
+    /// Is told how far the export is.
+    pub told: Option<HowFar>,
+}
+
+/// Is called with the parts of an export that are done, and how many there are.
+#[derive(Clone)]
+pub struct HowFar(pub Arc<dyn Fn(u64, u64) + Send + Sync>);
+
+impl fmt::Debug for HowFar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HowFar")
+    }
 }
 
 /// Counts of an export.
@@ -182,7 +198,8 @@ pub fn export(
     out: &mut impl Write,
 ) -> Result<ExportSummary, ExportError> {
     let windowed = query.from.is_some() || query.to.is_some();
-    let index = Index::new(data_dir, reading, query.durable, windowed).map_err(ExportError::Read)?;
+    let need = Need { times: windowed, chips: None, keeps: windowed && is_ours(data_dir) };
+    let index = Index::new(data_dir, reading, query.durable, need).map_err(ExportError::Read)?;
     let index = index.ok_or_else(|| ExportError::NoJournal(data_dir.into()))?;
     let mut summary = ExportSummary { frames: 0, damaged: index.damaged };
     let mut table = (format == Format::Csv).then(|| csv::WriterBuilder::new().from_writer(Vec::new()));
@@ -192,9 +209,14 @@ pub fn export(
         }
         write_header(table)?;
     }
-    for stretch in stretches(&index, query, (STRETCH, Releases::Skipped)) {
+    let stretches = stretches(&index, query, (STRETCH, Releases::Skipped));
+    let parts = stretches.len() as u64;
+    for (done, stretch) in (0..).zip(stretches) {
+        if let Some(HowFar(tell)) = &query.told {
+            tell(done, parts);
+        }
         let standings = Standings::of(stretch.frames.0..=stretch.frames.1);
-        let standings = fill(standings, &index, &stretch, query.durable).map_err(ExportError::Read)?;
+        let standings = fill(standings, &index, query.durable).map_err(ExportError::Read)?;
         summary.damaged += for_each(&index, &stretch, query.durable, |entry| {
             if matches!(&entry.body, Body::Read(read) if read.let_go.is_some()) {
                 return Ok(()); // exported where the read was first kept
@@ -279,58 +301,47 @@ fn stretches(index: &Index, query: &Query, (most, releases): (u64, Releases)) ->
     all
 }
 
-/// Adds the upload states of the frames of a stretch.
-fn fill(mut standings: Standings, index: &Index, stretch: &Stretch, durable: u64) -> io::Result<Standings> {
-    let (first, last) = stretch.frames;
+/// Adds the upload states of the reads that are asked for.
+fn fill(mut standings: Standings, index: &Index, durable: u64) -> io::Result<Standings> {
     let lets_go = |kind: &str, text: &str| kind == "read" && index::lets_go(text);
-    read_blocks(
-        index,
-        durable,
-        |block| block.lets_go_of(first, last),
-        lets_go,
-        |entry| {
-            if let Body::Read(ChipRead { let_go: Some(let_go), .. }) = &entry.body {
-                standings.lets_go(entry.seq, let_go.1.0);
-            }
-        },
-    )?;
-    let tells =
-        |block: &Block| block.tells_of(first, last) || block.tells_of_any(|from, to| standings.let_go_within(from, to));
-    let telling: Vec<bool> = index.blocks.iter().map(|(_, block)| tells(block)).collect();
-    let mut telling = telling.into_iter();
+    let releases = |block: &Block| block.lets_go_of_any(|from, to| standings.asks_within(from, to));
+    let releasing: Vec<bool> = index.blocks.iter().map(|(_, block)| releases(block)).collect();
+    read_blocks(index, durable, releasing, lets_go, |entry| {
+        if let Body::Read(ChipRead { let_go: Some(let_go), .. }) = &entry.body {
+            standings.lets_go(entry.seq, let_go.1.0);
+        }
+    })?;
+    let meant = |from, to| standings.asks_within(from, to) || standings.let_go_within(from, to);
+    let telling: Vec<bool> = index.blocks.iter().map(|(_, block)| block.tells_of_any(meant)).collect();
     let upload = |kind: &str, _: &str| kind == "upload";
-    read_blocks(
-        index,
-        durable,
-        |_| telling.next().unwrap_or(false),
-        upload,
-        |entry| {
-            if let Body::Upload(event) = &entry.body {
-                standings.apply(event);
-            }
-        },
-    )?;
-    for seq in index.repeated.iter().filter(|seq| (first..=last).contains(*seq)) {
-        standings.suppress(*seq);
+    read_blocks(index, durable, telling, upload, |entry| {
+        if let Body::Upload(event) = &entry.body {
+            standings.apply(event);
+        }
+    })?;
+    for seq in &index.repeated {
+        if standings.asks_for(*seq) {
+            standings.suppress(*seq);
+        }
     }
     Ok(standings)
 }
 
-/// Calls `each` for every `wanted` entry up to `durable` in the blocks that `meant` selects, in the
-/// order of the log.
+/// Calls `each` for every `wanted` entry up to `durable` in the blocks that are `meant`, in the order
+/// of the log.
 fn read_blocks(
     index: &Index,
     durable: u64,
-    mut meant: impl FnMut(&Block) -> bool,
+    meant: Vec<bool>,
     wanted: impl Fn(&str, &str) -> bool,
     mut each: impl FnMut(&Entry),
 ) -> io::Result<()> {
     let mut entries: Option<Entries> = None;
-    for (segment, block) in index.blocks.iter().filter(|(_, block)| meant(block)) {
+    for ((segment, block), _) in index.blocks.iter().zip(meant).filter(|(_, is_meant)| *is_meant) {
         let place = |offset| LogPlace { segment: *segment, offset };
         let at = match entries.take().filter(|entries| entries.place() == place(block.start)) {
             Some(entries) => Some(entries),
-            None => Entries::at(&index.dir, place(block.start), durable)?,
+            None => index.entries(*segment, block.start, durable)?,
         };
         let Some(mut at) = at else { continue }; // the segment was removed meanwhile
         while let Some(line) = at.line_before(place(block.end), |_, kind, text| wanted(kind, text))? {
@@ -354,7 +365,7 @@ fn for_each(
     let blocks = &index.blocks[stretch.blocks.clone()];
     let (Some((segment, first)), Some((_, last))) = (blocks.first(), blocks.last()) else { return Ok(0) };
     let place = |offset| LogPlace { segment: *segment, offset };
-    let entries = Entries::at(&index.dir, place(first.start), durable).map_err(ExportError::Read)?;
+    let entries = index.entries(*segment, first.start, durable).map_err(ExportError::Read)?;
     let Some(mut entries) = entries else { return Ok(0) }; // the segment was removed meanwhile
     let frame = |_: u64, kind: &str, _: &str| matches!(kind, "read" | "marker" | "rejected");
     let mut damaged = 0;

@@ -102,8 +102,10 @@ mod waiting;
 mod writer;
 
 pub use left::unsettled;
+pub(crate) use left::waiting_at_head;
 pub(crate) use offer::Offer;
 pub use paths::log_dir;
+pub(crate) use paths::windows_dir;
 pub use recent::Group;
 use shared::{AppendRequest, Shared};
 pub use terms::{JournalConfig, JournalError, Kept, OpenError, Received};

@@ -62,6 +62,7 @@ mod config;
 mod daemon;
 mod decoders;
 mod export;
+mod history;
 mod journal;
 mod link;
 mod model;
@@ -119,6 +120,7 @@ pub mod testing {
         }
     }
     pub mod export {
+        pub use crate::export::found::{SearchAnswer, SearchQuery, Sought};
         pub use crate::export::{Format, Query, Reading, export};
     }
     pub mod journal {

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
-pub use self::lamps::{Lamp, Mark, lamps};
+pub use self::lamps::{Lamp, LampName, Mark, lamps};
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::{Cause, ProblemCode};
@@ -419,6 +419,13 @@ impl Board {
                 uploads[at].read_to_cloud.record(took, 1);
             }
         }
+    }
+
+    /// How long this read waits for the cloud, at least. `first` is the first number that this process
+    /// gave.
+    pub(crate) fn waits(&self, read: Seq, first: Seq) -> Duration {
+        let inner = self.lock();
+        inner.latency.waits(read, first, inner.started.elapsed())
     }
 
     /// Shows what the machine tells of itself.

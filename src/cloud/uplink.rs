@@ -113,6 +113,7 @@ use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, DeviceState, Journal, JournalError, Offer, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 use crate::status::{Board, ProblemCode};
+pub use machine::Ends;
 use machine::{Action, Formed, Input, Machine, OfferTerms, ResendPermit};
 pub(crate) use machine::{Outcome, SessionProgress, Wanted};
 use orders::Orders;
@@ -403,6 +404,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             }
             let UplinkConfig { device, decoders, .. } = &self.config;
             self.orders.end(&mut self.machine, journal, device, decoders).await?;
+            self.orders.withdraw(&mut self.machine, journal, device).await?;
             if let Some(input) = self.orders.begin(journal, device).await? {
                 self.machine.put(self.start.elapsed(), input);
             }
@@ -436,10 +438,15 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                     changed.borrow_and_update();
                     self.form(journal, &token, (next, limit), bound, &without, again)
                 }
-                call => match self.call(call).await {
-                    Some(input) => input,
-                    None => break,
-                },
+                call => {
+                    if call.is_of_order() && !self.orders.claim(&mut self.machine, journal, device).await? {
+                        continue;
+                    }
+                    match self.call(call).await {
+                        Some(input) => input,
+                        None => break,
+                    }
+                }
             };
             self.machine.put(self.start.elapsed(), input);
         }

@@ -7,23 +7,17 @@
 pub(crate) mod table;
 
 use std::io::{BufRead, IsTerminal};
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use crate::cloud::rufus::account::{Binding, Call, Repeat};
 use crate::cloud::rufus::{Bound, CallError, Client, Listed, OutcomeDoubt, SessionInfo};
 use crate::commands::args::{Paths, load_right};
+pub(crate) use crate::commands::progress::Progress;
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon::{self, logging};
 use crate::model::clock::Wall;
 use crate::model::text;
 
-/// Work that takes longer than this gets a line on a terminal that says what goes on.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Time between two pictures of the progress line.
-const TICK: Duration = Duration::from_millis(120);
 /// The shortest end of a token or an identity that may stand for the whole of it.
 const END_MIN: usize = 6;
 /// The longest name of a device or a session that is taken, in characters.
@@ -79,7 +73,7 @@ impl Account {
                 _ => Err(Failure::usage(format!("there are several devices: say which with --device ({})", names()))),
             };
         };
-        let end = typed.trim_start_matches('…');
+        let end = long_enough(typed)?;
         match known.iter().filter(|id| is_end(id, end)).collect::<Vec<_>>().as_slice() {
             [one] => Ok((**one).to_owned()),
             [] => Ok(end.to_owned()), // a device of the account that the configuration does not use
@@ -110,7 +104,7 @@ impl Account {
     /// Like [`Account::any_device`], for what cannot be undone: the device of the configuration is
     /// not preferred if the end that was typed fits several of the account.
     pub(crate) async fn only_device(&self, typed: &str) -> Result<String, Failure> {
-        let end = typed.trim_start_matches('…');
+        let end = long_enough(typed)?;
         if self.devices().contains(&end) {
             return Ok(end.to_owned()); // the whole identity
         }
@@ -131,7 +125,7 @@ impl Account {
     /// # Errors
     /// Usage (64): there is no such session, or several. Otherwise as [`failure`] says.
     pub(crate) async fn session(&self, device: &str, typed: &str) -> Result<SessionInfo, Failure> {
-        let end = typed.trim_start_matches('…');
+        let end = long_enough(typed)?;
         let listed = match self.client.sessions(device).await {
             Ok(listed) => listed,
             // The token may be of another device.
@@ -173,6 +167,18 @@ fn one_of(fitting: &[Box<str>], typed: &str) -> Result<String, Failure> {
     }
 }
 
+/// What was typed, without the mark of a cut text before it.
+///
+/// # Errors
+/// Usage (64): it is too short to be an end of an identity or a token.
+fn long_enough(typed: &str) -> Result<&str, Failure> {
+    let end = typed.trim_start_matches('…');
+    match end.chars().count() >= END_MIN {
+        true => Ok(end),
+        false => Err(Failure::usage(format!("`{typed}` is too short: give at least the last {END_MIN} characters"))),
+    }
+}
+
 /// Checks whether `end` is the whole identity or a usable end of it. Hexadecimal identities are
 /// typed in either case.
 pub(crate) fn is_end(id: &str, end: &str) -> bool {
@@ -184,7 +190,7 @@ pub(crate) fn is_end(id: &str, end: &str) -> bool {
 /// Usage (64): what was asked about is not there. Data (65): the cloud refuses the content.
 /// Unavailable (69): no answer, or none that counts.
 pub(crate) fn failure(error: CallError) -> Failure {
-    let message = error.to_string();
+    let message = with_wait(&error.to_string(), error.retry_after().map(|wait| wait.as_secs()));
     match error {
         CallError::KeyRefused { .. } => Failure::permission(message),
         CallError::DeviceUnknown { .. } => {
@@ -198,6 +204,14 @@ pub(crate) fn failure(error: CallError) -> Failure {
         CallError::NotSent(_) | CallError::Portal | CallError::TooMany { .. } | CallError::Unknown { .. } => {
             Failure::unavailable(message)
         }
+    }
+}
+
+/// A message about a failed call, with the seconds that the cloud asks to wait.
+pub(crate) fn with_wait(why: &str, retry_after_s: Option<u64>) -> String {
+    match retry_after_s {
+        Some(seconds) => format!("{why}. The cloud asks to wait {seconds} s"),
+        None => why.to_owned(),
     }
 }
 
@@ -276,42 +290,6 @@ pub(crate) fn typed_answer(question: &str) -> Result<Option<String>, Failure> {
     let read = std::io::stdin().lock().read_line(&mut answer);
     read.map_err(|error| Failure::io(format!("the answer cannot be read: {error}")))?;
     Ok(Some(answer.trim().to_owned()))
-}
-
-/// A line on the terminal that says what goes on. It appears after a second, and never in a file.
-#[derive(Clone)]
-pub(crate) struct Progress(ProgressBar);
-
-impl Progress {
-    /// A line that is not shown yet.
-    pub(crate) fn new(what: impl Into<String>) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        bar.set_message(what.into());
-        Self(bar)
-    }
-
-    /// Changes what the line says.
-    pub(crate) fn say(&self, what: impl Into<String>) {
-        self.0.set_message(what.into());
-    }
-
-    /// Writes something else, with the line out of the way.
-    pub(crate) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
-        self.0.suspend(write)
-    }
-
-    /// Waits for the work, and shows the line while it takes longer than a second.
-    pub(crate) async fn over<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
-            return done;
-        }
-        self.0.set_draw_target(ProgressDrawTarget::stderr());
-        self.0.enable_steady_tick(TICK);
-        let done = work.await;
-        self.0.finish_and_clear();
-        done
-    }
 }
 
 #[cfg(test)]

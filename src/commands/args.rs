@@ -163,6 +163,27 @@ pub(crate) fn end_moment(
     }
 }
 
+/// Parses `--from` and `--to` as a person types them.
+///
+/// # Errors
+/// Usage (64): one of them is no time, or the end is not after the beginning.
+pub(crate) fn span(
+    from: Option<&str>,
+    to: Option<&str>,
+    zone: &TimeZone,
+    now: Timestamp,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), Failure> {
+    let wrong = |flag: &str, text: &str, must: &str| Failure::usage(format!("{flag} {text}: must be {must}"));
+    let begin = |text| moment(text, zone, now).map_err(|must| wrong("--from", text, &must));
+    let from = from.map(begin).transpose()?;
+    let end = |text| end_moment(text, from, zone, now).map_err(|must| wrong("--to", text, &must));
+    let to = to.map(end).transpose()?;
+    match from.zip(to).is_some_and(|(from, to)| to <= from) {
+        true => Err(Failure::usage("--to must be later than --from")),
+        false => Ok((from, to)),
+    }
+}
+
 /// Writes the result of a command to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

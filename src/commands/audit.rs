@@ -16,6 +16,7 @@ use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client};
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::commands::args::{Paths, TimesIn, load_right, print};
+use crate::commands::progress::Progress;
 use crate::config::failure::Failure;
 use crate::config::{Config, SessionMode};
 use crate::daemon;
@@ -104,15 +105,17 @@ pub(crate) fn beside(data_dir: &Path) -> Head {
 /// Audits one device. `true` means that journal and cloud are equal.
 async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subject) -> Result<bool, Failure> {
     let head = beside(&config.data_dir);
-    let mut report = audit(&subject, client, &head).await?;
+    let comparing = || Progress::new("comparing with the cloud");
+    let mut report = comparing().over(audit(&subject, client, &head)).await?;
     if args.repair && !report.missing().is_empty() {
         let subject = Subject { session: Some(report.token.to_string()), ..subject };
-        let (resent, refused) = send_again(config, client, &subject).await?;
+        let sending = Progress::new("sending again what is missing");
+        let (resent, refused) = sending.over(send_again(config, client, &subject)).await?;
         tell(args, &format!("{resent} passings sent again"))?;
         if let Some(why) = refused {
             tell(args, &format!("not sent again: {why}"))?;
         }
-        report = audit(&subject, client, &head).await?;
+        report = comparing().over(audit(&subject, client, &head)).await?;
     }
     // A running daemon shows the result. If none runs, or one of an older version, it need not
     // know.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::commands::args::{self, Paths, TimesIn, load_right, print};
 use crate::commands::export::is_known;
+use crate::commands::progress::Progress;
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon::{self, logging};
@@ -251,7 +252,7 @@ impl Work {
             let request = ControlRequest::SendAgain { device: (*device).to_owned(), order: order.clone() };
             match control::ask(&self.config.data_dir, request).await {
                 Err(ControlError::NotRunning(_)) => return self.order_here(&devices[at..], order).await,
-                Err(error @ ControlError::NoAnswer { .. }) => {
+                Err(error @ (ControlError::NoAnswer { .. } | ControlError::NotDone(_))) => {
                     self.tell(&format!("not sent again, of device {device}: {error}\n"))?;
                     last = Err(error.into());
                 }
@@ -266,7 +267,8 @@ impl Work {
 
     async fn correct_here(&self, name: &str, correction: Correction) -> Result<u64, Failure> {
         let journal = daemon::open_journal(&self.config, &Board::new(&self.config.name))?;
-        let done = journal.correct(name, correction).await;
+        // The queue may have to be rebuilt first.
+        let done = Progress::new("correcting").over(journal.correct(name, correction)).await;
         journal.close().await;
         Ok(done.map_err(|error| Failure::unavailable(error.to_string()))?.get().0)
     }
@@ -301,7 +303,9 @@ impl Work {
             durable: self.durable,
             decoder: self.args.decoder.as_deref(),
         };
-        let mut survey = survey::survey(&source, scope, &mut list).map_err(|error| match error {
+        let reading = Progress::new("reading the log");
+        let surveyed = reading.during_rows(|| survey::survey(&source, scope, &mut list));
+        let mut survey = surveyed.map_err(|error| match error {
             ExportError::NoJournal(_) => Failure::unavailable(error.to_string()),
             ExportError::Read(_) | ExportError::Write(_) => Failure::io(error.to_string()),
         })?;

@@ -207,7 +207,16 @@ async fn bind(args: BindArgs) -> Result<(), Failure> {
     }
     let (number, model) = (printable(&binding.serial_number), printable(&binding.model));
     print(&match before {
-        true => format!("the serial number {number} was bound before, and keeps its device:\n{device}\n"),
+        true => {
+            let kept = match &binding.alias {
+                Some(alias) => format!(
+                    "the device keeps the name that it has in the cloud: the name \"{}\" was not given to it\n",
+                    printable(alias)
+                ),
+                None => String::new(),
+            };
+            format!("the serial number {number} was bound before, and keeps its device:\n{device}\n{kept}")
+        }
         false => format!("bound, with the serial number {number} and the model {model}:\n{device}\n"),
     })?;
     let file = shared.place.config.display();

@@ -1,14 +1,16 @@
 //! `passbridge export`.
 
 use std::io::{BufWriter, Write};
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
 
 use crate::commands::args::{self, Paths, TimesIn, load_right, stdout};
+use crate::commands::progress::Progress;
 use crate::config::failure::Failure;
 use crate::config::{Config, did_you_mean};
-use crate::export::{self, ExportError};
+use crate::export::{self, ExportError, HowFar};
 use crate::serve::control;
 
 /// `export`
@@ -52,7 +54,7 @@ pub(crate) fn is_known(
         return Ok(());
     }
     // A decoder that was removed from the configuration still has its reads here.
-    let all = export::Query { from: None, to: None, ..query.clone() };
+    let all = export::Query { from: None, to: None, told: None, ..query.clone() };
     let found = export::export(&config.data_dir, reading, export::Format::Jsonl, &all, &mut std::io::sink());
     if !matches!(&found, Ok(summary) if summary.frames == 0) {
         // The name is in the log, or the export itself reports what is wrong.
@@ -75,29 +77,22 @@ pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     // exported before they are.
     let durable = control::durable(&config.data_dir).await?;
     let reading = export::Reading::new(&config);
-    let zone = args.times.zone();
-    let now = Timestamp::now();
-    let must =
-        |flag: &'static str, text: String| move |must: String| Failure::usage(format!("{flag} {text}: must be {must}"));
-    let begin = |text: String| args::moment(&text, &zone, now).map_err(must("--from", text));
-    let from = args.from.map(begin).transpose()?;
-    let end = |text: String| args::end_moment(&text, from, &zone, now).map_err(must("--to", text));
-    let to = args.to.map(end).transpose()?;
-    if from.zip(to).is_some_and(|(from, to)| to <= from) {
-        return Err(Failure::usage("--to must be later than --from"));
-    }
-    let query = export::Query { from, to, decoder: args.decoder, durable };
+    let (from, to) = args::span(args.from.as_deref(), args.to.as_deref(), &args.times.zone(), Timestamp::now())?;
+    let progress = Progress::new("exporting");
+    let bar = progress.clone();
+    let told = HowFar(Arc::new(move |done, parts| bar.done(done, parts)));
+    let query = export::Query { from, to, decoder: args.decoder, durable, told: Some(told) };
     if let Some(name) = &query.decoder {
         is_known(name, &config, &reading, &query)?;
     }
     let reading = reading.showing(args.times.timezone, args.spreadsheet);
     let mut out = BufWriter::new(stdout());
-    let summary =
-        export::export(&config.data_dir, &reading, args.format, &query, &mut out).map_err(|error| match error {
-            ExportError::NoJournal(_) => Failure::unavailable(error.to_string()),
-            ExportError::Read(_) => Failure::io(error.to_string()),
-            ExportError::Write(error) => Failure::output(&error),
-        })?;
+    let work = || export::export(&config.data_dir, &reading, args.format, &query, &mut out);
+    let summary = progress.during_rows(work).map_err(|error| match error {
+        ExportError::NoJournal(_) => Failure::unavailable(error.to_string()),
+        ExportError::Read(_) => Failure::io(error.to_string()),
+        ExportError::Write(error) => Failure::output(&error),
+    })?;
     out.flush().map_err(|error| Failure::output(&error))?;
     if summary.damaged > 0 {
         // The reads that are whole were written all the same.

@@ -82,3 +82,33 @@ pub(crate) fn cannot_write(file: &Path, error: &io::Error) -> Failure {
         _ => Failure::io(text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn a_relative_key_file_is_beside_the_link_to_the_configuration_for_the_box_and_for_setup() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, shared) = (dir.path().join("etc"), dir.path().join("shared"));
+        fs::create_dir(&etc).unwrap();
+        fs::create_dir(&shared).unwrap();
+        let text = "[cloud]\nurl = \"https://api.runonrufus.com/v0\"\ndevice_id = \"D\"\napi_key_file = \"api_key\"\n";
+        fs::write(shared.join("passbridge.toml"), text).unwrap();
+        let file = etc.join("passbridge.toml");
+        symlink(shared.join("passbridge.toml"), &file).unwrap();
+        fs::write(etc.join("api_key"), "ror-0123456789abcdef0123\n").unwrap();
+        fs::write(shared.join("api_key"), "ror-of-somebody-else\n").unwrap();
+        let options = LoadOptions { environment: Vec::new(), ..LoadOptions::new(&file) };
+        let cloud = Config::load_what_is_right(&options).unwrap().config.cloud.unwrap();
+        assert_eq!(cloud.api_key_file.as_deref(), Some(&*etc.join("api_key")));
+        assert_eq!(cloud.api_key.unwrap().expose_secret(), "ror-0123456789abcdef0123");
+        let mut text = ConfigText::parse(&file, text).unwrap();
+        assert_eq!(key_file(&file, &mut text), etc.join("api_key"));
+    }
+}

@@ -64,28 +64,40 @@ pub(crate) struct ImportBootArgs {
 /// Takes the files over, or says on the partition why not.
 ///
 /// # Errors
-/// 78: the configuration is refused. 65: the key is refused. 74: a file cannot be read or written.
+/// 64: `--from` names no directory. 78: the configuration is refused. 65: the key is refused. 74: a file
+/// cannot be read or written.
 pub(crate) fn run(args: &ImportBootArgs) -> Result<(), Failure> {
     let file = std::path::absolute(&args.config)
         .map_err(|error| Failure::usage(format!("--config {}: {error}", args.config.display())))?;
     let places: Vec<PathBuf> = match &args.from {
+        Some(place) if !place.is_dir() => {
+            return Err(Failure::usage(format!("--from {}: there is no such directory", place.display())));
+        }
         Some(place) => vec![place.clone()],
         None => PLACES.iter().map(PathBuf::from).collect(),
     };
+    let where_to =
+        args.from.as_ref().map_or("on the boot partition".to_owned(), |place| format!("in {}", place.display()));
     let Some(place) = places.into_iter().find(|place| Boot(place.clone()).has_something()) else {
-        logging::say(&format!("passbridge: there is no {CONFIG} and no {KEY} on the boot partition"));
+        logging::say(&format!("passbridge: there is no {CONFIG} and no {KEY} {where_to}"));
         return Ok(());
     };
     let boot = Boot(place);
     boot.finish_the_last_one();
-    let taken = boot.offer().and_then(|offer| match offer {
-        Some(offer) => offer.plan(&file)?.carry_out(&boot).map(Some),
+    let taken = boot.offer(&file).and_then(|offer| match offer {
+        Some(offer) => {
+            let has_key = offer.key.is_some();
+            offer.plan(&file, has_key)?.carry_out(&boot).map(Some)
+        }
         None => boot.forget_the_error().map(|()| None),
     });
     match taken {
         Ok(None) => Ok(()),
         Ok(Some(what)) => {
             logging::say(&format!("passbridge: took {what} over from {}", boot.0.display()));
+            if boot.at(ERROR).is_file() {
+                logging::say(&format!("passbridge: something is still missing: see {}", boot.at(ERROR).display()));
+            }
             Ok(())
         }
         Err(refusal) => Err(boot.tell(&refusal)),
@@ -114,6 +126,12 @@ impl Refusal {
         Self { what: vec![what], cure: CORRECT, failure: |text| Failure::data(text) }
     }
 
+    /// Both, so that a person corrects everything at once.
+    fn and(mut self, other: Self) -> Self {
+        self.what.extend(other.what);
+        Self { cure: if other.cure == CORRECT { CORRECT } else { self.cure }, ..self }
+    }
+
     fn of_io(what: String) -> Self {
         Self { what: vec![what], cure: LATER, failure: |text| Failure::io(text) }
     }
@@ -133,33 +151,50 @@ impl Boot {
         named.chain(others).any(|name| self.at(&name).is_file())
     }
 
-    /// What is on the partition to be taken over, if there is anything.
-    fn offer(&self) -> Result<Option<Offer>, Refusal> {
-        for name in [CONFIG, KEY] {
-            // Notepad adds the ending, and Windows hides it.
-            let with_ending = format!("{name}.txt");
-            if !self.at(name).is_file() && self.at(&with_ending).is_file() {
-                return Err(Refusal::of_config(vec![format!(
-                    "{with_ending} must be named {name}, without .txt at the end. Windows shows the endings of names when View > \
-                     Show > File name extensions is on."
-                )]));
-            }
-        }
-        let config = match self.read(CONFIG, CONFIG_LIMIT)? {
-            Some(bytes) => Some(text(&bytes).map_err(|what| Refusal::of_config(vec![format!("{CONFIG}: {what}")]))?),
-            None => None,
-        };
-        let key = match self.read(KEY, KEY_LIMIT)? {
-            Some(bytes) => {
-                let key = config::secret_of(&bytes).map_err(|why| Refusal::of_key(format!("{KEY}: {why}")))?;
-                if let Some(why) = no_key(key.expose_secret()) {
-                    return Err(Refusal::of_key(format!("{KEY}: {why}.")));
+    /// What is on the partition to be taken over into `file`, if there is anything. A refusal names the
+    /// mistakes of both files.
+    fn offer(&self, file: &Path) -> Result<Option<Offer>, Refusal> {
+        match (self.config(), self.key()) {
+            (Ok(None), Ok(None)) => Ok(None),
+            (Ok(config), Ok(key)) => Ok(Some(Offer { config, key })),
+            (Ok(config @ Some(_)), Err(no_key)) => {
+                // The key is there, and it is wrong, so it is not called missing as well.
+                match (Offer { config, key: None }).plan(file, true) {
+                    Err(mistakes) => Err(mistakes.and(no_key)),
+                    Ok(_) => Err(no_key),
                 }
-                Some(key)
             }
-            None => None,
-        };
-        Ok((config.is_some() || key.is_some()).then_some(Offer { config, key }))
+            (Err(no_config), Err(no_key)) => Err(no_config.and(no_key)),
+            (Err(refusal), Ok(_)) | (Ok(None), Err(refusal)) => Err(refusal),
+        }
+    }
+
+    fn config(&self) -> Result<Option<String>, Refusal> {
+        self.must_be_named(CONFIG)?;
+        let Some(bytes) = self.read(CONFIG, CONFIG_LIMIT)? else { return Ok(None) };
+        text(&bytes).map(Some).map_err(|what| Refusal::of_config(vec![format!("{CONFIG}: {what}")]))
+    }
+
+    fn key(&self) -> Result<Option<SecretString>, Refusal> {
+        self.must_be_named(KEY)?;
+        let Some(bytes) = self.read(KEY, KEY_LIMIT)? else { return Ok(None) };
+        let key = config::secret_of(&bytes).map_err(|why| Refusal::of_key(format!("{KEY}: {why}")))?;
+        match no_key(key.expose_secret()) {
+            Some(why) => Err(Refusal::of_key(format!("{KEY}: {why}."))),
+            None => Ok(Some(key)),
+        }
+    }
+
+    /// Notepad adds an ending to a name, and Windows hides it.
+    fn must_be_named(&self, name: &str) -> Result<(), Refusal> {
+        let with_ending = format!("{name}.txt");
+        if self.at(name).is_file() || !self.at(&with_ending).is_file() {
+            return Ok(());
+        }
+        Err(Refusal::of_config(vec![format!(
+            "{with_ending} must be named {name}, without .txt at the end. Windows shows the endings of names when View > \
+             Show > File name extensions is on."
+        )]))
     }
 
     /// The content of a file, which may hold a key. `None`: there is no such file.
@@ -255,8 +290,9 @@ struct Offer {
 }
 
 impl Offer {
-    /// Checks everything, and gives the steps that are left to do.
-    fn plan(self, file: &Path) -> Result<Plan, Refusal> {
+    /// Checks everything, and gives the steps that are left to do. With `has_key`, a key is on the
+    /// partition.
+    fn plan(self, file: &Path, has_key: bool) -> Result<Plan, Refusal> {
         let shown = file.display().to_string();
         let here = |error: &config::ConfigError| on_the_card(&shown, &error.to_string());
         let had = fs::read_to_string(file).ok();
@@ -270,9 +306,15 @@ impl Offer {
         let key_file = files::key_file(file, &mut text);
         let mut warnings = Vec::new();
         if self.config.is_some() {
-            let has_key = self.key.is_some();
-            let loaded = files::load(file, &text.to_string(), has_key, &[Part::Key])
-                .map_err(|wrong| Refusal::of_config(wrong.iter().map(here).collect()))?;
+            let loaded = files::load(file, &text.to_string(), has_key, &[Part::Key]).map_err(|wrong| {
+                let mut what: Vec<String> = wrong.iter().map(here).collect();
+                if !has_key && text.has("cloud") && config::reread_secret(&key_file).is_err() {
+                    what.push(format!(
+                        "The box has no API key: put it, and nothing else, into a file {KEY} on this card."
+                    ));
+                }
+                Refusal::of_config(what)
+            })?;
             let missing = loaded.config.faults.iter().filter(|fault| fault.part == Part::Key);
             warnings.extend(missing.map(|fault| here(&fault.error)));
         }

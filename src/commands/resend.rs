@@ -10,6 +10,7 @@ use crate::cloud::audit::adopt;
 use crate::cloud::audit::keep::ResendRange;
 use crate::commands::args::{Paths, TimesIn, end_moment, load_right, moment, print, running_box, who};
 use crate::commands::audit::token;
+use crate::commands::progress::Progress;
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon;
@@ -134,7 +135,8 @@ async fn let_go(args: ResendArgs) -> Result<(), Failure> {
             let config = load_right(&args.place, true)?;
             // No process uses the journal, so the next start of the daemon uploads the reads.
             let journal = daemon::open_journal(&config, &Board::new(&config.name))?;
-            let done = journal.let_all_go(args.decoder.as_deref()).await;
+            // The queue may have to be rebuilt first.
+            let done = Progress::new("releasing reads").over(journal.let_all_go(args.decoder.as_deref())).await;
             journal.close().await;
             json!({ "let_go": done.map_err(|error: LetGoError| Failure::io(error.to_string()))?, "running": false })
         }
@@ -168,8 +170,9 @@ async fn follow(args: &ResendArgs, from: &str, to: &str) -> Result<(), Failure> 
         return Err(Failure::usage(format!("the configuration has no decoder of device {to}")));
     }
     let request = ControlRequest::Adopt { from: from.to_owned(), to: to.to_owned() };
-    let answer = match control::ask(&config.data_dir, request).await {
-        Err(ControlError::NotRunning(_)) => follow_here(&config, from, to).await?,
+    let moving = || Progress::new("asking the cloud, and moving what it does not have");
+    let answer = match moving().over(control::ask(&config.data_dir, request)).await {
+        Err(ControlError::NotRunning(_)) => moving().over(follow_here(&config, from, to)).await?,
         answer => answer?,
     };
     let count = |field: &str| answer.get(field).and_then(Value::as_u64).unwrap_or(0);

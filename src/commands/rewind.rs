@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::commands::args::{self, Paths, TimesIn, load_right, print, running_box};
+use crate::commands::progress::Progress;
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::export;
@@ -85,10 +86,12 @@ impl RewindArgs {
         let config = load_right(&self.place, true)?;
         let durable = control::durable(&config.data_dir).await?;
         let decoder = Some(self.decoder.clone());
-        let query = export::Query { from: Some(from), to: Some(to), decoder, durable };
+        let query = export::Query { from: Some(from), to: Some(to), decoder, durable, told: None };
         let mut positions = Positions::default();
         let reading = export::Reading::new(&config);
-        export::export(&config.data_dir, &reading, export::Format::Jsonl, &query, &mut positions)
+        let looking = Progress::new("looking for the numbers of that time");
+        looking
+            .during(|| export::export(&config.data_dir, &reading, export::Format::Jsonl, &query, &mut positions))
             .map_err(|error| Failure::io(error.to_string()))?;
         let shown = self.times.shown();
         positions.range.ok_or_else(|| {
@@ -151,7 +154,7 @@ pub(crate) async fn run(args: RewindArgs) -> Result<(), Failure> {
     let answer = match control::ask(&data_dir, ControlRequest::Rewind { decoder: decoder.clone(), range }).await {
         Err(error @ ControlError::NotRunning(_)) => {
             return Err(Failure::unavailable(format!(
-                "{error}: only the daemon speaks to the decoders; start it (systemctl start passbridge) and ask again"
+                "{error}. Then ask again: only the daemon speaks to the decoders"
             )));
         }
         answer => answer?,

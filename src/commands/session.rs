@@ -29,7 +29,7 @@ const COLUMNS: [Column; 8] = [
 pub(crate) enum SessionCommand {
     /// List the sessions of a device, the newest first.
     List(SessionsArgs),
-    /// Show one session. Without TOKEN: the active one.
+    /// Show one session, with its whole token, which other programs need. Without TOKEN: the active one.
     Show(SessionArgs),
     /// Show the active session. Exit code 69 if there is none.
     Active(SessionsArgs),

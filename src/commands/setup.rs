@@ -233,6 +233,10 @@ impl Setup {
         let bound = cloud_account::bind(client, binding).await?;
         let which = if bound.before { "This serial number was bound before, as" } else { "Bound a new device:" };
         self.ask.say(&format!("{which} {}", printable(&bound.device)));
+        if let (true, Some(alias)) = (bound.before, &binding.alias) {
+            let kept = "The device keeps the name that it has in the cloud. The name";
+            self.ask.say(&format!("{kept} \"{}\" was not given to it.", printable(alias)));
+        }
         plan.text.set("cloud", "device_id", &bound.device);
         // The cloud chose the id, and it is a part of an address later.
         files::load(&self.file, &plan.text.to_string(), true, &files::COMES_LATER).map_err(|wrong| told(&wrong))?;

@@ -6,7 +6,8 @@
 //!   stamp of the passing, by two clocks, and marked. It includes the time until the next look
 //!   at the cloud.
 //! * **It goes on.** A cloud that does not answer is asked again, more and more rarely. Only a refusal
-//!   that another try does not change ends the command, and a first question without an answer.
+//!   that another try does not change ends the command, and a first question without an answer. That
+//!   the device or the session is gone, which was there before, is believed when it is repeated.
 
 mod delays;
 mod write;
@@ -37,6 +38,8 @@ use write::{Arrival, Screen};
 const LOOK_EVERY: u32 = 5;
 /// Longest wait between two tries while the cloud does not answer.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// So often in a row the cloud must say that the device or the session is gone, before that is believed.
+const GONE: u32 = 5;
 /// How often the times of the last minute are told.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -75,7 +78,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// Usage (64): there is no such device. Unavailable (69): the first question has no answer,
-/// or the last one had none when the command ended.
+/// or the last one had none when the command ended, or the device or its session is gone meanwhile.
 /// Permission (77): the key.
 pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let from = args.from.as_ref().map(|text| {
@@ -155,6 +158,7 @@ impl Watching {
         let mut retry = Retry::new(args.interval, RETRY_MAX.max(args.interval));
         let mut rng = fastrand::Rng::new();
         let mut told = Instant::now();
+        let mut gone = 0;
         while !self.is_enough() {
             let wait = match follower.poll().await {
                 Ok(news) => {
@@ -162,11 +166,17 @@ impl Watching {
                         logging::say("passbridge: the cloud answers again");
                     }
                     retry.reset();
+                    gone = 0;
                     self.show(news).await?;
                     args.interval
                 }
                 Err(error) => {
-                    let asked = transient(&error).ok_or(error.clone()).map_err(refused)?;
+                    gone = if is_gone(&error) { gone + 1 } else { 0 };
+                    if gone == GONE {
+                        return Err(Failure::unavailable(format!("{error}. The cloud says so {GONE} times in a row")));
+                    }
+                    let again = if gone > 0 { Some(None) } else { transient(&error) };
+                    let asked = again.ok_or(error.clone()).map_err(refused)?;
                     let said = self.unanswered.replace(error.clone());
                     if said.is_none_or(|said| said.to_string() != error.to_string()) {
                         logging::say(&format!("passbridge: {error}; it is asked again"));
@@ -230,6 +240,11 @@ fn transient(error: &ListError) -> Option<Option<Duration>> {
         ) => Some(error.retry_after()),
         _ => None,
     }
+}
+
+/// The cloud does not know the device or the session. Both were there when the command began.
+fn is_gone(error: &ListError) -> bool {
+    matches!(error, ListError::Cloud(CallError::DeviceUnknown { .. } | CallError::SessionGone { .. }))
 }
 
 fn refused(error: ListError) -> Failure {

@@ -57,6 +57,12 @@ impl Failure {
         Self { kind: Kind::Config, message: message.into(), told: false }
     }
 
+    /// The same failure, with one more sentence behind its message.
+    #[must_use]
+    pub(crate) fn with(self, sentence: &str) -> Self {
+        Self { message: format!("{}. {sentence}", self.message), ..self }
+    }
+
     /// The command did what it should, and the state that it shows is not in order. The exit code
     /// says which state it is ([`BoxState::exit_code`](crate::status::BoxState::exit_code)).
     pub fn state(code: u8) -> Self {

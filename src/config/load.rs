@@ -400,10 +400,7 @@ pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
     clock::zone(name).ok_or_else(|| {
         let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
         let meant = did_you_mean(name, names.iter().map(String::as_str));
-        format!(
-            "must be a zone of the IANA database such as \"Europe/Madrid\" or \"UTC\" (the zone the decoder's clock is set \
-             to){meant}"
-        )
+        format!("must be a zone of the IANA database such as \"Europe/Madrid\" or \"UTC\"{meant}")
     })
 }
 

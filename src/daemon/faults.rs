@@ -25,20 +25,26 @@ pub(super) fn tell_faults(config: &Config, warnings: &[String], board: &Board) {
 /// The problem for a fault: its code, its subject and its message. `at` is the number of the fault.
 pub(super) fn problem_of(at: usize, fault: &Fault) -> Option<((ProblemCode, String), String)> {
     let (code, stops) = match fault.part {
-        Part::NoDecoder => (ProblemCode::NoDecoder, "Nothing is read until then"),
-        Part::Decoder => (ProblemCode::DecoderMisconfigured, "This decoder is not read until then"),
-        Part::Upload => (ProblemCode::UploadMisconfigured, "Reads are kept, and nothing is uploaded until then"),
-        Part::Key => (ProblemCode::KeyMissing, "Reads are kept, and nothing is uploaded until then"),
-        Part::Token => (ProblemCode::TokenUnusable, "The page shows nothing until then"),
-        Part::Page => (ProblemCode::ConfigurationWrong, "The page is shown on this box only until then"),
-        Part::Notify => (ProblemCode::ConfigurationWrong, "Nobody is told about the state of the box until then"),
-        Part::Expect => (ProblemCode::ConfigurationWrong, "This mat may be silent without a problem until then"),
-        Part::Keep => (ProblemCode::ConfigurationWrong, "Nothing is removed from the disk until then"),
+        Part::NoDecoder => (ProblemCode::NoDecoder, "Nothing is read until this is corrected"),
+        Part::Decoder => (ProblemCode::DecoderMisconfigured, "This decoder is not read until this is corrected"),
+        Part::Upload => {
+            (ProblemCode::UploadMisconfigured, "Nothing is uploaded until this is corrected. Every read is kept")
+        }
+        Part::Key => (ProblemCode::KeyMissing, "Nothing is uploaded until the key is there. Every read is kept"),
+        Part::Token => (ProblemCode::TokenUnusable, "The page shows nothing until this is corrected"),
+        Part::Page => (ProblemCode::ConfigurationWrong, "Until this is corrected, the page is shown on this box only"),
+        Part::Notify => {
+            (ProblemCode::ConfigurationWrong, "Nobody is told about the state of the box until this is corrected")
+        }
+        Part::Expect => {
+            (ProblemCode::ConfigurationWrong, "This mat may be silent without a problem until this is corrected")
+        }
+        Part::Keep => (ProblemCode::ConfigurationWrong, "Nothing is removed from the disk until this is corrected"),
         // A variable of the environment that is not taken changes nothing.
         Part::Other if fault.error.is_of_the_environment() => {
             (ProblemCode::ConfigurationWrong, "What the file says is used")
         }
-        Part::Other => (ProblemCode::ConfigurationWrong, "The default is used until then"),
+        Part::Other => (ProblemCode::ConfigurationWrong, "The default is used until this is corrected"),
         Part::Bibs => return None, // the part that waits for the file reports this
     };
     Some(((code, about(at, fault)), message_of(&fault.error, stops)))
@@ -78,11 +84,14 @@ mod tests {
             faults.iter().enumerate().filter_map(|(at, fault)| Some(problem_of(at, fault)?.1)).collect()
         };
         let told = messages(&format!("{decoder}\"racresult\"\n"), &[]);
-        assert!(told[0].ends_with("did you mean \"raceresult\"? This decoder is not read until then"), "{told:?}");
+        assert!(
+            told[0].ends_with("did you mean \"raceresult\"? This decoder is not read until this is corrected"),
+            "{told:?}"
+        );
         let right = format!("{decoder}\"ipico\"\n");
         let told = messages(&right, &[("PASSBRIDGE__DECODER__0__ADDRESS", "tcp://127.0.0.1:2")]);
         assert!(told[0].ends_with("it is not taken. What the file says is used"), "{told:?}");
         let told = messages(&format!("{right}[log]\nlevel = 7\n"), &[]);
-        assert!(told[0].ends_with(". The default is used until then"), "{told:?}");
+        assert!(told[0].ends_with(". The default is used until this is corrected"), "{told:?}");
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock;
 use crate::config::failure::Failure;
+use crate::history::ENTRIES_BEGIN;
 use crate::journal::Journal;
 use crate::journal::control::{Control, Loss};
 use crate::model::clock::{Step, Zones};
@@ -27,6 +28,9 @@ const PROBLEMS_EVERY: Duration = Duration::from_secs(1);
 pub(super) enum Note {
     /// A text for people, with a stable code.
     Text(&'static str, String),
+    /// The program started, with this text. The note names the first entry that this process writes, so
+    /// that it is known what the one before wrote last.
+    Start(String),
     /// The box's clock stepped.
     Step(Step),
 }
@@ -46,6 +50,10 @@ pub(super) async fn note_down(
 ) -> Result<(), Failure> {
     let write = async |note| match note {
         Note::Text(code, text) => journal.note(code, &text).await.is_ok(),
+        Note::Start(text) => {
+            let text = format!("{text}; {ENTRIES_BEGIN}{}", journal.first().0);
+            journal.note("start", &text).await.is_ok()
+        }
         Note::Step(step) => clock::record(step, &journal, &board, &zones).await,
     };
     let mut pace = interval(PROBLEMS_EVERY);
@@ -174,7 +182,7 @@ mod tests {
         };
         let journal = Journal::open(config, board.clone()).unwrap();
         let (notes, received) = mpsc::channel(1);
-        notes.try_send(Note::Text("start", "started".to_owned())).ok().unwrap();
+        notes.try_send(Note::Start("started".to_owned())).ok().unwrap();
         let stop = CancellationToken::new();
         let writing = note_down(journal.clone(), board.clone(), Zones::default(), received, stop.clone());
         let writing = tokio::spawn(writing);
@@ -193,7 +201,7 @@ mod tests {
         writing.await.unwrap().unwrap();
         journal.close().await;
         let wanted = [
-            "start started",
+            "start started; its entries begin with 1",
             "problem disk_error: once",
             "problem low_battery (mat): 12 %",
             "problem_over disk_error",

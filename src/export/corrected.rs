@@ -9,7 +9,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::index::Index;
+use super::index::{Index, Need};
 use super::standing::{Standings, UploadMark};
 use super::{ExportError, Query, Reading, Releases, fill, for_each, stretches, time_of};
 use crate::journal::UploadItem;
@@ -106,7 +106,7 @@ pub(crate) fn walk(
     (decoder, from): (Option<&str>, u64),
     mut each: impl FnMut(&WalkedRead<'_>) -> ControlFlow<()>,
 ) -> Result<(), ExportError> {
-    let index = Index::new(data_dir, reading, durable, false).map_err(ExportError::Read)?;
+    let index = Index::new(data_dir, reading, durable, Need::default()).map_err(ExportError::Read)?;
     let index = index.ok_or_else(|| ExportError::NoJournal(data_dir.into()))?;
     let query = Query { durable, ..Query::default() };
     let releases = if from == 0 { Releases::Read } else { Releases::Skipped };
@@ -119,7 +119,7 @@ pub(crate) fn walk(
             continue; // never if all are wanted
         }
         let standings = Standings::of(stretch.frames.0..=stretch.frames.1).with_passings();
-        let standings = fill(standings, &index, &stretch, durable).map_err(ExportError::Read)?;
+        let standings = fill(standings, &index, durable).map_err(ExportError::Read)?;
         for_each(&index, &stretch, durable, |entry| {
             let Body::Read(read) = &entry.body else { return Ok(()) };
             let (seq, source) = (entry.seq, &*entry.subject);

@@ -9,14 +9,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::journal::{Found, UploadEvent, UploadItem};
 
 /// The upload state of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum UploadMark {
+pub enum UploadMark {
     /// The cloud has not acknowledged it yet.
     Pending,
     /// The cloud has it.
@@ -42,10 +42,67 @@ pub(super) struct Standing {
     pub time_ms: i64,
     /// How much of it is a correction.
     pub corrected_ms: i64,
+    /// Why it is no passing of its own, if it is none.
+    pub why: Option<WhySuppressed>,
 }
 
 impl Standing {
-    const SUPPRESSED: Self = Self { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0, corrected_ms: 0 };
+    fn suppressed(why: WhySuppressed) -> Self {
+        Self { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0, corrected_ms: 0, why: Some(why) }
+    }
+
+    fn numbered(mark: UploadMark, token: u32, num: u64, (time_ms, corrected_ms): (i64, i64)) -> Self {
+        Self { mark, token, num, time_ms, corrected_ms, why: None }
+    }
+}
+
+/// The reads whose upload states are asked for.
+enum AskedReads {
+    /// A stretch: every entry from one to another.
+    Stretch(RangeInclusive<u64>),
+    /// A few reads, in rising order.
+    These(Box<[u64]>),
+}
+
+impl AskedReads {
+    fn contains(&self, seq: u64) -> bool {
+        match self {
+            Self::Stretch(stretch) => stretch.contains(&seq),
+            Self::These(seqs) => seqs.binary_search(&seq).is_ok(),
+        }
+    }
+
+    fn any_within(&self, first: u64, last: u64) -> bool {
+        match self {
+            Self::Stretch(stretch) => *stretch.start() <= last && first <= *stretch.end(),
+            Self::These(seqs) => seqs.get(seqs.partition_point(|seq| *seq < first)).is_some_and(|seq| *seq <= last),
+        }
+    }
+}
+
+/// Why a read is no passing of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhySuppressed {
+    /// It is within the dead time of another read of its chip.
+    DeadTime,
+    /// It is the repetition of a read that was kept before.
+    Duplicate,
+    /// It was kept while the box was on hold, and somebody chose to drop what was read then.
+    Dropped,
+    /// Its passing was set aside, and somebody dropped it.
+    DroppedSetAside,
+}
+
+/// What the cloud answered when a passing was set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// The answer, cut to a limit. It is text from outside.
+    pub answer: Box<str>,
+    /// The cloud fails at the passing, so it is tried again by itself.
+    pub again: bool,
 }
 
 /// The reason of a read that was kept while the box was on hold, and dropped at its end.
@@ -56,8 +113,7 @@ pub(super) const DROPPED_SET_ASIDE: &str = "dropped by choice: the cloud refused
 
 /// The upload states of all reads of a stretch.
 pub(super) struct Standings {
-    /// Sequence numbers of the stretch.
-    stretch: RangeInclusive<u64>,
+    asked: AskedReads,
     by_seq: HashMap<u64, Standing>, // at most one for each entry of the stretch
     /// Sessions in which batches of the stretch were numbered.
     tokens: Vec<Box<str>>,
@@ -75,12 +131,24 @@ pub(super) struct Standings {
     replaced: HashMap<u64, (u32, u64)>,
     /// By read: the passing as it was numbered last, and its device. `None`: nobody asks for it.
     passings: Option<HashMap<u64, (Box<str>, UploadItem)>>,
+    /// By read: the last answer with which its passing was set aside, in the same case.
+    refusals: HashMap<u64, Refusal>,
 }
 
 impl Standings {
     pub(super) fn of(stretch: RangeInclusive<u64>) -> Self {
+        Self::asked(AskedReads::Stretch(stretch))
+    }
+
+    /// The upload states of a few reads.
+    pub(super) fn of_these(mut seqs: Vec<u64>) -> Self {
+        seqs.sort_unstable();
+        Self::asked(AskedReads::These(seqs.into()))
+    }
+
+    fn asked(asked: AskedReads) -> Self {
         Self {
-            stretch,
+            asked,
             by_seq: HashMap::new(),
             tokens: Vec::new(),
             open: HashMap::new(),
@@ -89,19 +157,26 @@ impl Standings {
             dropped: HashSet::new(),
             replaced: HashMap::new(),
             passings: None,
+            refusals: HashMap::new(),
         }
     }
 
     /// Leaves the reads before `seq` out of the stretch from now on.
     pub(super) fn forget_before(&mut self, seq: u64) {
-        self.stretch = seq..=*self.stretch.end();
+        match &mut self.asked {
+            AskedReads::Stretch(stretch) => *stretch = seq..=*stretch.end(),
+            AskedReads::These(seqs) => *seqs = seqs.iter().copied().filter(|of| *of >= seq).collect(),
+        }
         self.by_seq.retain(|of, _| *of >= seq);
         self.let_go.retain(|_, of| *of >= seq);
         self.were_held.retain(|of| *of >= seq);
         self.replaced.retain(|of, _| *of >= seq);
+        self.refusals.retain(|of, _| *of >= seq);
         if let Some(passings) = &mut self.passings {
             passings.retain(|of, _| *of >= seq);
         }
+        self.refusals.retain(|of, _| *of >= seq);
+        self.dropped.retain(|of| *of >= seq);
     }
 
     /// The same, with the passing of each read.
@@ -113,6 +188,21 @@ impl Standings {
     /// The device and the passing of a read, as it was numbered last.
     pub(super) fn passing(&self, seq: u64) -> Option<(&str, &UploadItem)> {
         self.passings.as_ref()?.get(&seq).map(|(device, item)| (&**device, item))
+    }
+
+    /// The answer with which the passing of a read was set aside.
+    pub(super) fn refusal(&self, seq: u64) -> Option<&Refusal> {
+        self.refusals.get(&seq)
+    }
+
+    /// Whether a read is asked for.
+    pub(super) fn asks_for(&self, seq: u64) -> bool {
+        self.asked.contains(seq)
+    }
+
+    /// Whether a read among these is asked for.
+    pub(super) fn asks_within(&self, first: u64, last: u64) -> bool {
+        self.asked.any_within(first, last)
     }
 
     /// Session and number of the passing that was sent before the present one of a read.
@@ -140,7 +230,7 @@ impl Standings {
 
     /// Records that the read `of` was held back and was released as entry `seq`.
     pub(super) fn lets_go(&mut self, seq: u64, of: u64) {
-        if self.stretch.contains(&of) {
+        if self.asked.contains(of) {
             self.let_go.insert(seq, of);
             self.were_held.insert(of);
         }
@@ -159,7 +249,7 @@ impl Standings {
     /// The read of the stretch to which an entry belongs.
     fn read(&self, seq: u64) -> Option<u64> {
         let seq = self.let_go.get(&seq).copied().unwrap_or(seq);
-        self.stretch.contains(&seq).then_some(seq)
+        self.asked.contains(seq).then_some(seq)
     }
 
     /// Whether the passing of a read was set aside and then dropped.
@@ -169,7 +259,7 @@ impl Standings {
 
     /// Marks a marker that is a duplicate.
     pub(super) fn suppress(&mut self, seq: u64) {
-        self.put(seq, Standing::SUPPRESSED);
+        self.put(seq, Standing::suppressed(WhySuppressed::Duplicate));
     }
 
     fn put(&mut self, seq: u64, standing: Standing) {
@@ -202,7 +292,7 @@ impl Standings {
                     let Some(seq) = self.read(seq.0) else { continue };
                     let aside = self.by_seq.get(&seq).is_some_and(|standing| standing.mark == UploadMark::SetAside);
                     if aside {
-                        self.by_seq.insert(seq, Standing::SUPPRESSED);
+                        self.by_seq.insert(seq, Standing::suppressed(WhySuppressed::DroppedSetAside));
                         self.dropped.insert(seq);
                     }
                 }
@@ -221,7 +311,7 @@ impl Standings {
                     let token = self.index_of(&batch.session);
                     for item in &batch.items {
                         let &UploadItem { seq, num, time_ms, corrected_ms, .. } = item;
-                        self.put(seq.0, Standing { mark: UploadMark::Pending, token, num, time_ms, corrected_ms });
+                        self.put(seq.0, Standing::numbered(UploadMark::Pending, token, num, (time_ms, corrected_ms)));
                         if self.passings.is_some() {
                             self.keep(&batch.device, item.clone());
                         }
@@ -231,7 +321,7 @@ impl Standings {
                     let &Found { seq, ref session, num, time_ms, corrected_ms, .. } = found;
                     if self.read(seq.0).is_some() {
                         let token = self.index_of(session);
-                        self.put(seq.0, Standing { mark: UploadMark::Sent, token, num, time_ms, corrected_ms });
+                        self.put(seq.0, Standing::numbered(UploadMark::Sent, token, num, (time_ms, corrected_ms)));
                         // It was to be sent again, and its time there is the right one after all.
                         if let Some(seq) = self.read(seq.0).filter(|seq| self.replaced.get(seq) == Some(&(token, num)))
                         {
@@ -240,14 +330,25 @@ impl Standings {
                         self.keep(&batch.device, found.item());
                     }
                 }
-                for seq in batch.dead.iter().chain(&batch.duplicates) {
-                    self.put(seq.0, Standing::SUPPRESSED);
+                for seq in &batch.dead {
+                    self.put(seq.0, Standing::suppressed(WhySuppressed::DeadTime));
+                }
+                for seq in &batch.duplicates {
+                    self.put(seq.0, Standing::suppressed(WhySuppressed::Duplicate));
                 }
                 open.extend(still_open);
                 self.open.insert(batch.device.clone(), open);
             }
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, UploadMark::Sent),
-            UploadEvent::DeadLetter { device, num, .. } => self.settle(device, *num, *num, UploadMark::SetAside),
+            UploadEvent::DeadLetter { device, num, status, answer, again } => {
+                if let Some(seq) =
+                    self.open.get(device).and_then(|open| open.get(num)).filter(|_| self.passings.is_some())
+                {
+                    let refusal = Refusal { status: *status, answer: answer.clone(), again: *again };
+                    self.refusals.insert(*seq, refusal);
+                }
+                self.settle(device, *num, *num, UploadMark::SetAside);
+            }
             UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, UploadMark::Pending),
         }
     }

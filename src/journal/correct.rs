@@ -89,15 +89,19 @@ impl Journal {
     /// now. Passings that were to be sent again, and whose time in the cloud is the right one after
     /// all, are put apart.
     pub(crate) fn with_right_times(&self, device: &str, pending: Pending) -> Pending {
-        let replacing = {
+        let (replacing, resent) = {
             let core = self.shared.lock();
-            core.state.devices.get(device).map(|fold| fold.replacing.clone()).unwrap_or_default()
+            let fold = core.state.devices.get(device);
+            fold.map(|fold| (fold.replacing.clone(), fold.resent.clone())).unwrap_or_default()
         };
         let (mut returned, mut found) = (Vec::new(), pending.found);
         for item in self.right_times(pending.returned) {
-            match replacing.iter().find(|(_, sent)| *sent == item) {
-                Some((session, _)) => {
-                    let UploadItem { seq, num, time_ms, corrected_ms, bib, chip } = item;
+            let there = replacing.iter().find(|(_, sent)| *sent == item);
+            // It was numbered again with another time, and got neither there nor into another session.
+            let same = |sent: &UploadItem| sent.seq == item.seq && sent.time_ms == item.time_ms;
+            match there.or_else(|| resent.iter().find(|(_, sent)| same(sent))) {
+                Some((session, sent)) => {
+                    let UploadItem { seq, num, time_ms, corrected_ms, bib, chip } = sent.clone();
                     found.push(Found { seq, session: session.clone(), num, time_ms, corrected_ms, bib, chip });
                 }
                 None => returned.push(item),
@@ -352,6 +356,27 @@ mod tests {
         assert_eq!(journal.released("D"), []);
         let reads = journal.reads().unwrap();
         assert_eq!((reads.kept, reads.in_cloud, reads.waiting), (4, 4, 0));
+        journal.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_passing_that_got_nowhere_the_second_time_is_not_sent_a_third_time_if_its_correction_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(dir.path());
+        keep(&journal, "mat", 1, false).await;
+        journal.record(batch(vec![item(1, 1, 0)], 1)).await.unwrap();
+        let accepted = UploadEvent::Accepted { device: "D".into(), first: 1, last: 1, duplicates: 0 };
+        journal.record(accepted).await.unwrap();
+        journal.correct("mat", by(&[(1, 1)], 500)).await.unwrap();
+        let (device, session, items) = ("D".into(), "S".into(), vec![item(1, 1, 0)]);
+        journal.record(UploadEvent::Again { device, session, items, next: Seq(2) }).await.unwrap();
+        journal.record(batch(vec![item(1, 2, 500)], 1)).await.unwrap();
+        journal.record(UploadEvent::Released { device: "D".into(), first: 2, last: 2 }).await.unwrap();
+        let pending = journal.with_right_times("D", journal.pending("D", &[], 100));
+        assert_eq!((pending.returned, pending.found.len()), (vec![item(1, 2, 500)], 0));
+        journal.correct("mat", by(&[(1, 1)], -500)).await.unwrap();
+        let pending = journal.with_right_times("D", journal.pending("D", &[], 100));
+        assert_eq!((pending.returned.len(), pending.found[0].item()), (0, item(1, 1, 0)));
         journal.close().await;
     }
 

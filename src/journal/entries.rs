@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 
 use super::entry::Entry;
-use super::log::{LogLine, LogPlace, LogReader};
+use super::log::{LogLine, LogPlace, LogReader, SegmentFile};
 
 /// Reads the log from a given place up to a number.
 pub struct Entries {
@@ -35,6 +35,16 @@ impl Entries {
     /// The log cannot be read.
     pub(crate) fn at(dir: &Path, place: LogPlace, through: u64) -> io::Result<Option<Self>> {
         Ok(LogReader::open(dir, Some(place))?.map(|log| Self::of(log, through)))
+    }
+
+    /// Begins at an offset of a segment, and ends with the segment. Entries from number `before` on do
+    /// not count in it. It reads little ahead, for whoever wants a few blocks. `None`: the segment was
+    /// removed, or has no such offset.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(crate) fn of_segment(file: &SegmentFile, before: u64, offset: u64, through: u64) -> io::Result<Option<Self>> {
+        Ok(LogReader::open_segment(file, before, offset)?.map(|log| Self::of(log, through)))
     }
 
     /// Begins with the segment of the entry after `followed`, or with the first one that follows.

@@ -37,6 +37,7 @@
 //! * In `c` a text value begins with `'`, so that file `7` and file `'7` stay as the decoder sent
 //!   them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -232,6 +233,15 @@ pub(crate) fn parse_line_of(
         return Ok(None);
     }
     parse_content(text).map(Some).ok_or(BadLine::Unknown)
+}
+
+/// The chip in the text of the line of a read, without decoding the rest. `None`: it is no whole text.
+pub(crate) fn chip_of_line(text: &str) -> Option<Cow<'_, str>> {
+    let chip = text.split('\t').nth(5)?;
+    match chip.contains('\\') {
+        false => Some(Cow::Borrowed(chip)),
+        true => String::from_utf8(unescape(chip).ok()?).ok().map(Cow::Owned),
+    }
 }
 
 fn parse_content(text: &str) -> Option<Entry> {

@@ -11,6 +11,14 @@ use super::log::{LogLine, LogPlace, LogReader, begins_with_state, segments};
 use super::state::{Rules, State};
 use super::{Unsettled, log_dir};
 
+/// How many reads waited for the cloud at the beginning of a segment, by the state at its head, and how many
+/// were held if the box was on hold. `None`: this version does not understand the state.
+pub(crate) fn waiting_at_head(state: &str) -> Option<(u64, Option<u64>)> {
+    let state = serde_json::from_str::<State>(state).ok()?;
+    let reads = state.reads();
+    Some((reads.waiting, state.hold.is_some().then_some(reads.held)))
+}
+
 /// Devices with passings that are numbered or released and not settled. Reads the log from the
 /// newest segment that begins with the state, and changes nothing. Beside a running daemon the
 /// answer may be a moment old, or a moment ahead of what is durable.

@@ -15,6 +15,11 @@ pub(super) fn queue_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("queue")
 }
 
+/// Directory of the indexes of full segments ([`crate::export`]) below the data directory.
+pub(crate) fn windows_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("windows")
+}
+
 /// Makes a directory. If a file, or a link that leads nowhere, stands in its place, it is moved
 /// aside.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {

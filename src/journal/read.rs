@@ -196,6 +196,11 @@ impl Journal {
         (waiting, oldest)
     }
 
+    /// The oldest read whose passing is in flight or released, and never was in the cloud.
+    pub(crate) fn oldest_open(&self) -> Option<Seq> {
+        self.shared.lock().state.devices.values().filter_map(DeviceFold::oldest_open).min()
+    }
+
     /// Decoders with reads that no batch covers.
     pub fn decoders_waiting(&self) -> Vec<Box<str>> {
         let core = self.shared.lock();

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::dedup_index::known_dir;
-use super::paths::{log_dir, queue_dir};
+use super::paths::{log_dir, queue_dir, windows_dir};
 use super::{disk, log, mark};
 
 /// Size of the reserve: enough to open the queue and to record hundreds of batches while the disk
@@ -77,8 +77,9 @@ pub(super) fn write_mark(dir: &Path, mark: &mark::WrittenMark) {
     }
 }
 
-/// Bytes of all segments and of the queue.
+/// Bytes of all segments, and of all that is derived from them.
 pub(super) fn bytes_on_disk(data_dir: &Path) -> io::Result<u64> {
     let log: u64 = log::segments(&log_dir(data_dir))?.iter().map(|segment| segment.bytes).sum();
-    Ok(log + tree_bytes(&queue_dir(data_dir)) + tree_bytes(&known_dir(data_dir)))
+    let derived = [queue_dir(data_dir), known_dir(data_dir), windows_dir(data_dir)];
+    Ok(log + derived.iter().map(|dir| tree_bytes(dir)).sum::<u64>())
 }

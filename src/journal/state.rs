@@ -193,6 +193,10 @@ pub(super) struct DeviceFold {
     /// that of their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replacing: Vec<(Box<str>, UploadItem)>,
+    /// Those of them that are in flight now, or were released since, as the cloud has them. If their
+    /// correction is taken back, they are right there already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resent: Vec<(Box<str>, UploadItem)>,
 }
 
 /// The state of the fold.
@@ -572,6 +576,7 @@ impl State {
                 fold.sent += settled.len() as u64;
                 fold.duplicates += duplicates;
                 fold.numbered(*last);
+                fold.forget_resent();
             }
             UploadEvent::DeadLetter { device, num, again, .. } => {
                 let fold = self.device_mut(device);
@@ -583,6 +588,7 @@ impl State {
                     }
                 }
                 fold.numbered(*num);
+                fold.forget_resent();
             }
             UploadEvent::Released { device, first, last } => {
                 let fold = self.device_mut(device);
@@ -646,7 +652,7 @@ impl State {
         let all: HashSet<u64> = taken().map(|seq| seq.0).collect();
         let before = fold.waiting_again().count();
         fold.returned.retain(|item| !all.contains(&item.seq.0));
-        fold.replacing.retain(|(_, item)| !all.contains(&item.seq.0));
+        fold.resent.extend(fold.replacing.extract_if(.., |(_, item)| all.contains(&item.seq.0)));
         let failing = fold.failing.len();
         fold.failing.retain(|item| !all.contains(&item.seq.0));
         let tried = failing - fold.failing.len();
@@ -682,6 +688,7 @@ impl State {
             let id = Seq(seq);
             fold.in_flight = Some(InFlight { id, open, batch: batch.clone() });
         }
+        fold.forget_resent();
         let suppressed = (batch.dead.len() + batch.duplicates.len()) as u64;
         self.count(|counts| {
             // Those that were not counted when they came, by an older version, are counted now.
@@ -888,6 +895,20 @@ impl DeviceFold {
         if let Some((_, count)) = self.numbered_in.iter_mut().find(|(known, _)| **known == *token) {
             *count = change(*count);
         }
+    }
+
+    /// The oldest read of those that are numbered or released, and that never were in the cloud.
+    pub(super) fn oldest_open(&self) -> Option<Seq> {
+        let flight = self.in_flight.iter().filter(|flight| !flight.batch.is_resend());
+        let open = flight.flat_map(|flight| &flight.open).chain(&self.returned).map(|item| item.seq);
+        open.filter(|seq| self.resent.iter().all(|(_, item)| item.seq != *seq)).min()
+    }
+
+    /// Forgets what the cloud had of passings that are neither in flight nor released.
+    fn forget_resent(&mut self) {
+        let Self { resent, in_flight, returned, .. } = self;
+        let open = || in_flight.iter().flat_map(|flight| &flight.open).chain(&*returned);
+        resent.retain(|(_, sent)| open().any(|item| item.seq == sent.seq));
     }
 
     /// Passings that had a number once and wait for a new one: first those that are in no session.

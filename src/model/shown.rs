@@ -28,6 +28,11 @@ impl ShownIn {
         self.with("%Y-%m-%d %H:%M:%S %Z", instant)
     }
 
+    /// The time of day, such as `10:42:07 CEST`.
+    pub(crate) fn time_of_day(&self, instant: Timestamp) -> String {
+        self.with("%H:%M:%S %Z", instant)
+    }
+
     /// The instant to the millisecond, cut off and not rounded: `2026-07-05 10:42:07.350 CEST`.
     pub(crate) fn milli(&self, instant: Timestamp) -> String {
         self.with("%Y-%m-%d %H:%M:%S%.3f %Z", instant)

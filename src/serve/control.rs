@@ -17,6 +17,7 @@
 //! should need no token.
 
 mod capture;
+pub(crate) mod follow;
 mod request;
 mod session;
 
@@ -219,7 +220,13 @@ async fn answer(stream: UnixStream, ops: &Ops) -> io::Result<()> {
         }
         let whole = line.ends_with(b"\n");
         let reply = match serde_json::from_slice(&line) {
-            Ok(request) => carry_out(request, ops).await?,
+            Ok(request) => {
+                let order = ControlRequest::is_order(&request);
+                tokio::select! {
+                    reply = carry_out(request, ops) => reply?,
+                    () = left(&mut read), if order => return Ok(()),
+                }
+            }
             Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => failure("the request is too long").into(),
             // The command may be of another version than the daemon.
             Err(error) => failure(format!(
@@ -231,8 +238,10 @@ async fn answer(stream: UnixStream, ops: &Ops) -> io::Result<()> {
         let mut text = serde_json::to_vec(&reply.line)?;
         text.push(b'\n');
         timeout(ANSWER_TIME, write.write_all(&text)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        if let Some(recording) = reply.then {
-            return capture::stream(recording, read, write).await;
+        match reply.then {
+            None => {}
+            Some(Then::Capture(recording)) => return capture::stream(recording, read, write).await,
+            Some(Then::Follow(following)) => return follow::stream(*following, read, write).await,
         }
         if !whole {
             return Ok(());
@@ -240,11 +249,26 @@ async fn answer(stream: UnixStream, ops: &Ops) -> io::Result<()> {
     }
 }
 
+/// Waits until the client ends its side of the connection. If it has sent more, its end is not seen.
+async fn left(read: &mut (impl AsyncBufReadExt + Unpin)) {
+    if read.fill_buf().await.is_ok_and(|sent| !sent.is_empty()) {
+        std::future::pending().await
+    }
+}
+
 /// The answer to a client.
 struct Reply {
     line: Value,
-    /// A capture that is sent after the line, until the client disconnects.
-    then: Option<Recording>,
+    /// What is sent after the line, until the client disconnects.
+    then: Option<Then>,
+}
+
+/// What follows an answer.
+enum Then {
+    /// A capture.
+    Capture(Recording),
+    /// The reads.
+    Follow(Box<follow::Followed>),
 }
 
 impl From<Value> for Reply {
@@ -257,6 +281,7 @@ impl From<Value> for Reply {
 async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
     let done = match request {
         ControlRequest::Status => Ok(serde_json::to_value(ops.status())?),
+        ControlRequest::Reads { limit } => Ok(json!({ "reads": ops.reads(limit) })),
         ControlRequest::Durable => Ok(json!({ "durable": ops.durable().await })),
         ControlRequest::Repair { device, session } => {
             ops.repair(&device, session).await.map(|repaired| Value::from(&repaired))
@@ -300,8 +325,8 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
         }
         ControlRequest::Room => ops.room().await.map(|room| json!(room)),
         ControlRequest::MakeRoom { through, by } => ops.make_room(through, &by).await.map(|freed| json!(freed)),
-        ControlRequest::SessionOpen { device, alias, by } => {
-            session::answer(ops.session(&device, Wanted::Open { alias: alias.into() }, &by).await)
+        ControlRequest::SessionOpen { device, alias, ends, by } => {
+            session::answer(ops.session(&device, Wanted::Open { alias: alias.into(), ends }, &by).await)
         }
         ControlRequest::SessionClose { device, token, by } => {
             session::answer(ops.session(&device, Wanted::Close { token: token.into() }, &by).await)
@@ -310,10 +335,22 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
             Ok(()) => json!({ "decoder": decoder, "answer": "asked" }),
             Err(refusal) => refused(&decoder, &refusal),
         }),
+        ControlRequest::Search { query } => match ops.search(query).await {
+            Ok(answer) => Ok(serde_json::to_value(answer)?),
+            Err(error) => Err(error),
+        },
+        ControlRequest::Follow { after, what, decoder } => match ops.follow(after) {
+            Ok(following) => {
+                let line = json!({ "following": true, "durable": following.durable });
+                let followed = follow::Followed::new(following, what, decoder);
+                return Ok(Reply { line, then: Some(Then::Follow(Box::new(followed))) });
+            }
+            Err(error) => Err(error),
+        },
         ControlRequest::Capture { decoder } => match ops.capture(&decoder) {
             Ok(Capturing { header, recording }) => {
                 let line = json!({ "decoder": decoder, "answer": "recording", "header": header });
-                return Ok(Reply { line, then: Some(recording) });
+                return Ok(Reply { line, then: Some(Then::Capture(recording)) });
             }
             Err(refusal) => Ok(refused(&decoder, &refusal)),
         },
@@ -363,6 +400,9 @@ pub async fn ask(data_dir: &Path, request: ControlRequest) -> Result<Value, Cont
         stream.write_all(&text).await?;
         let mut line = Vec::new();
         BufReader::new(stream).take(ANSWER_LIMIT).read_until(b'\n', &mut line).await?;
+        if line.is_empty() {
+            return Err(io::Error::other("it ended the connection"));
+        }
         Ok(serde_json::from_slice::<Value>(&line)?)
     };
     let answered: io::Result<Value> = timeout(patience, asking)
@@ -372,7 +412,7 @@ pub async fn ask(data_dir: &Path, request: ControlRequest) -> Result<Value, Cont
     match value.get("error").and_then(Value::as_str) {
         Some(why) => Err(match value.get("exit").and_then(Value::as_u64) {
             Some(code) => ControlError::Refused { why: why.to_owned(), code },
-            None => ControlError::NoAnswer { why: why.to_owned(), path },
+            None => ControlError::NotDone(why.to_owned()),
         }),
         None => Ok(value),
     }
@@ -545,6 +585,24 @@ mod tests {
         let mut rest = Vec::new();
         let ended = timeout(Duration::from_secs(30), silent[0].read_to_end(&mut rest)).await;
         assert_eq!(ended.expect("it is let go").unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_order_whose_client_leaves_is_withdrawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let (orders, mut ordered) = tokio::sync::mpsc::channel(1);
+        let ops = Ops::new(Board::new("finish"), Repairs::new(), Decoders::new(), watch::Sender::default())
+            .with_sessions([("A".into(), orders)].into());
+        let mut socket = Socket::new(dir.path(), ops);
+        socket.bind();
+        let _task = tokio::spawn(socket.serve(CancellationToken::new()));
+        let place = dir.path().to_owned();
+        let request = ControlRequest::SessionClose { device: "A".into(), token: "T".into(), by: "me".into() };
+        let client = tokio::spawn(async move { ask(&place, request).await });
+        let mut order = ordered.recv().await.unwrap();
+        assert!(!order.done.is_closed(), "the client waits");
+        client.abort();
+        timeout(Duration::from_secs(30), order.done.closed()).await.expect("the client is gone");
     }
 
     #[tokio::test]

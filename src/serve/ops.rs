@@ -13,34 +13,50 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired, ResendRange};
 use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, TryAgain, Wanted, Which};
 use crate::decoders::Range;
+use crate::export::ExportError;
+use crate::export::found::{SearchAnswer, SearchQuery};
+use crate::export::search::Finder;
+use crate::history::report::{self, DayReport, ReportError, ReportQuery};
+use crate::history::{PlotHistory, Plots};
 use crate::journal::by_hand::Marked;
 use crate::journal::control::{Held, Loss};
 use crate::journal::correct::CorrectError;
 use crate::journal::holding::HoldError;
 use crate::journal::let_go::LetGoError;
 use crate::journal::making_room::{Freed, Room};
+use crate::journal::reader::Reader;
 use crate::journal::set_aside::{Retried, SetAside, SetAsideError};
 use crate::journal::{Audited, Journal, JournalError, SendAgainOrder};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
 use crate::model::chip::Seq;
+use crate::model::clock::Zones;
 use crate::model::correction::Correction;
 use crate::model::source;
 use crate::model::text::{printable, tail};
-use crate::status::{Board, HoldStatus, Problem, ProblemCode, Snapshot};
+use crate::status::{Board, HoldStatus, Problem, ProblemCode, RECENT_READS, RecentRead, Snapshot};
 
-/// How long an order about a session may wait for its uplink, which may wait for a key or an answer.
-const BEGIN_TIME: Duration = Duration::from_secs(60);
+/// How long an order about a session may wait for its uplink, which may wait for a key or an answer,
+/// and which sends what waits first.
+const BEGIN_TIME: Duration = Duration::from_secs(90);
+
+/// Most commands that follow the reads at the same time.
+const FOLLOWERS: usize = 4;
+/// A search runs with this nice value, so that everything else of the box comes first.
+const SEARCH_NICE: i32 = 10;
 
 /// Most characters of the text of a marker.
 pub(crate) const MARKER_MAX: usize = 64;
@@ -69,13 +85,12 @@ pub(crate) enum OpsError {
     /// The daemon is stopping.
     #[error("passbridge is stopping")]
     Stopping,
-    /// The uplink of the device did not begin with the order, and will not.
-    #[error(
-        "the upload of this device did not come to it within {} s, and nothing was changed; `passbridge status` says what it \
-         waits for",
-        BEGIN_TIME.as_secs()
-    )]
+    /// The uplink of the device did not come to the call of the order, and will not.
+    #[error("the upload of this device did not come to it within {} s; `passbridge status` says what it waits for", BEGIN_TIME.as_secs())]
     NotBegun,
+    /// The daemon ended while the call of an order was on its way, so the outcome is not known.
+    #[error("passbridge stopped before the cloud answered")]
+    StoppedAmid,
     /// This daemon does not upload to the device.
     #[error("this passbridge does not upload for device {0}")]
     UnknownDevice(String),
@@ -88,6 +103,12 @@ pub(crate) enum OpsError {
     /// The journal is not open.
     #[error("there is no journal")]
     NoJournal,
+    /// The log cannot be searched.
+    #[error(transparent)]
+    Search(#[from] ExportError),
+    /// As many commands as are allowed follow the reads already.
+    #[error("{FOLLOWERS} commands follow the reads already: end one of them")]
+    Followed,
     /// The box was not put on hold, or not released.
     #[error(transparent)]
     Hold(#[from] HoldError),
@@ -115,6 +136,12 @@ pub(crate) enum OpsError {
     /// The reads that are held back could not be released.
     #[error(transparent)]
     LetGo(#[from] LetGoError),
+    /// The report could not be made.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A report is being made already.
+    #[error("a report is being made for somebody else: try again in a moment")]
+    Busy,
     /// The correction, or the order to send passings again, was not taken.
     #[error(transparent)]
     Correct(#[from] CorrectError),
@@ -156,6 +183,38 @@ pub(crate) struct Ops {
     try_again: watch::Sender<TryAgain>,
     /// `None` until the journal is open.
     journal: Option<Journal>,
+    /// `None`: nothing follows the log.
+    past: Option<Past>,
+    /// `None`: the daemon was started without one (tests).
+    finder: Option<Finder>,
+    /// One search at a time, so that its memory is bounded. The next one waits.
+    searching: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
+}
+
+/// What the box knows of its past.
+#[derive(Clone)]
+pub(crate) struct Past {
+    /// The plots.
+    pub plots: PlotHistory,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The zones of the clocks of the decoders.
+    pub zones: Zones,
+    /// One report is made at a time, because each reads a part of the log.
+    pub reports: Arc<Semaphore>,
+}
+
+/// The reads of the box from an entry on, as they become durable.
+pub(crate) struct Following {
+    /// The entries.
+    pub reader: Reader,
+    /// Tells what an entry is.
+    pub finder: Finder,
+    /// The last entry that is durable now.
+    pub durable: u64,
+    /// One of the places of [`FOLLOWERS`].
+    _place: OwnedSemaphorePermit,
 }
 
 /// Shows on the board how many reads the journal has, and what became of them.
@@ -168,11 +227,14 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
     board.show_numbered(&journal.numbered_in_session());
     show_hold(journal, board);
     let now = board.now();
+    // Reads that no batch covers have only the wall clock of their line in the log.
+    let oldest = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
+    let open = journal.oldest_open().map(|read| board.waits(read, journal.first()).as_secs());
     board.journal(|journal| {
         journal.pending = pending;
         journal.dead_letters = dead_letters;
         journal.duplicates = duplicates;
-        journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
+        journal.oldest_pending_s = oldest.max(open).filter(|_| pending > 0);
     });
 }
 
@@ -202,7 +264,15 @@ fn show_hold(journal: &Journal, board: &Board) {
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
     pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<TryAgain>) -> Self {
-        Self { board, repairs, sessions: SessionOrders::new(), decoders, try_again, journal: None }
+        let (searching, followers) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(FOLLOWERS)));
+        let (sessions, journal, past, finder) = (SessionOrders::new(), None, None, None);
+        Self { board, repairs, sessions, decoders, try_again, journal, past, finder, searching, followers }
+    }
+
+    /// The same handle, which can search the log.
+    #[must_use]
+    pub(crate) fn with_finder(self, finder: Finder) -> Self {
+        Self { finder: Some(finder), ..self }
     }
 
     /// The same handle, which can open and close the sessions of these devices.
@@ -215,6 +285,43 @@ impl Ops {
     #[must_use]
     pub(crate) fn with_journal(self, journal: Journal) -> Self {
         Self { journal: Some(journal), ..self }
+    }
+
+    /// The same handle with the past of the box.
+    #[must_use]
+    pub(crate) fn with_past(self, past: Past) -> Self {
+        Self { past: Some(past), ..self }
+    }
+
+    /// The plots of the last ten minutes and of the last six hours, as they are known now. `None`: nothing
+    /// follows the log.
+    pub(crate) fn plots(&self) -> Option<Plots> {
+        self.past.as_ref().map(|past| past.plots.plots())
+    }
+
+    /// The report of a span of time. It reads the log in a thread of its own, with rests, and ends early if
+    /// nobody waits for it any more.
+    ///
+    /// # Errors
+    /// The log cannot be read, another report is being made, or the daemon is stopping.
+    pub(crate) async fn report(&self, from: Timestamp, to: Timestamp) -> Result<DayReport, OpsError> {
+        const REST: Duration = Duration::from_millis(2);
+        let past = self.past.as_ref().ok_or(OpsError::NoJournal)?;
+        let permit = Arc::clone(&past.reports).try_acquire_owned().map_err(|_| OpsError::Busy)?;
+        let (name, made, durable) = (self.board.snapshot().name, self.board.now(), self.durable().await);
+        let query = ReportQuery { name, from, to, made, durable, zones: past.zones.clone() };
+        let (data_dir, wanted) = (past.data_dir.clone(), Arc::new(()));
+        let waits = Arc::downgrade(&wanted);
+        let making = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            report::make(&data_dir, query, &mut |_| {
+                std::thread::sleep(REST);
+                waits.strong_count() > 0
+            })
+        });
+        let made = making.await.map_err(|_| OpsError::Stopping)?;
+        drop(wanted);
+        Ok(made?)
     }
 
     /// The board of the box.
@@ -230,6 +337,11 @@ impl Ops {
         self.board.snapshot()
     }
 
+    /// The newest reads that are kept, the newest first.
+    pub(crate) fn reads(&self, limit: usize) -> Vec<RecentRead> {
+        self.board.recent_reads(limit.min(RECENT_READS))
+    }
+
     /// The last sequence number that would survive a power cut. Whoever asks reads the log next, so
     /// the answers of the cloud that ride with the next group are made durable first.
     pub(crate) async fn durable(&self) -> u64 {
@@ -237,6 +349,43 @@ impl Ops {
             journal.settle_soon().await;
         }
         self.board.snapshot().journal.durable
+    }
+
+    /// Finds the reads of a chip or of a bib, with what became of each. Searches are carried out one
+    /// after the other, on a thread to which everything else of the box is preferred.
+    ///
+    /// # Errors
+    /// The journal is not open, or its log cannot be read.
+    pub(crate) async fn search(&self, query: SearchQuery) -> Result<SearchAnswer, OpsError> {
+        let (Some(finder), Some(journal)) = (self.finder.clone(), self.journal.clone()) else {
+            return Err(OpsError::NoJournal);
+        };
+        let place = Arc::clone(&self.searching).acquire_owned().await.map_err(|_| OpsError::Stopping)?;
+        journal.settle_soon().await;
+        let durable = journal.durable().0;
+        let (done, answer) = oneshot::channel();
+        let search = move || {
+            // Linux has a nice value for each thread, and this one ends with the search.
+            let _ = rustix::process::setpriority_process(None, SEARCH_NICE);
+            let _ = done.send(finder.search(&query, durable)); // whoever asked may be gone
+            drop(place);
+        };
+        let thread = std::thread::Builder::new().name("search".to_owned()).spawn(search);
+        thread.map_err(|error| OpsError::Failed(format!("the system gives no thread for a search: {error}")))?;
+        Ok(answer.await.map_err(|_| OpsError::Stopping)??)
+    }
+
+    /// The reads of the box after entry `after`, as they become durable.
+    ///
+    /// # Errors
+    /// The journal is not open, or as many commands as are allowed follow the reads.
+    pub(crate) fn follow(&self, after: u64) -> Result<Following, OpsError> {
+        let (Some(finder), Some(journal)) = (self.finder.clone(), self.journal.as_ref()) else {
+            return Err(OpsError::NoJournal);
+        };
+        let place = Arc::clone(&self.followers).try_acquire_owned().map_err(|_| OpsError::Followed)?;
+        let reader = journal.reader(Seq(after.saturating_add(1)));
+        Ok(Following { reader, finder, durable: journal.durable().0, _place: place })
     }
 
     /// Audits a session of a device and sends the missing passings again. `session` is the token of
@@ -414,10 +563,12 @@ impl Ops {
     }
 
     /// Opens or closes a session of a device, after what waits went into the session that is active, as
-    /// long as the cloud takes it. `by` is who asks.
+    /// long as the cloud takes it. `by` is who asks. If this future is dropped before the call to the
+    /// cloud begins, the order is withdrawn.
     ///
     /// # Errors
-    /// The device is unknown, or the daemon is stopping.
+    /// The device is unknown, the uplink does not come to it, or the daemon is stopping. In all cases
+    /// but [`OpsError::StoppedAmid`] nothing was changed.
     pub(crate) async fn session(&self, device: &str, wanted: Wanted, by: &str) -> Result<SessionChange, OpsError> {
         let orders = self.sessions.get(device).ok_or_else(|| OpsError::UnknownDevice(device.to_owned()))?;
         let (done, answer) = oneshot::channel();
@@ -426,13 +577,13 @@ impl Ops {
         let ordered = async {
             // A device carries out one order at a time. The next one waits here.
             orders.send(order).await.map_err(|_| OpsError::Stopping)?;
-            answer.await.map_err(|_| OpsError::Stopping)
+            answer.await.map_err(|_| if claim.take() { OpsError::Stopping } else { OpsError::StoppedAmid })
         };
         let mut ordered = std::pin::pin!(ordered);
         match timeout(BEGIN_TIME, &mut ordered).await {
             Ok(done) => done,
             Err(_) if claim.take() => Err(OpsError::NotBegun),
-            Err(_) => ordered.await, // it was begun, so it ends
+            Err(_) => ordered.await, // the call is on its way, so its outcome is waited for
         }
     }
 
@@ -594,7 +745,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_order_that_waited_too_long_is_withdrawn_and_one_that_is_begun_is_waited_for() {
+    async fn an_order_that_waited_too_long_is_withdrawn_and_one_whose_call_is_made_is_waited_for() {
         let (orders, mut ordered) = mpsc::channel(1);
         let sessions: SessionOrders = [("A".into(), orders)].into();
         let ops = Ops::new(Board::new("finish"), Repairs::new(), Decoders::new(), watch::Sender::default())
@@ -602,7 +753,17 @@ mod tests {
         let wanted = || Wanted::Close { token: "T".into() };
         assert!(matches!(ops.session("A", wanted(), "me").await, Err(OpsError::NotBegun)));
         let withdrawn = ordered.recv().await.unwrap();
-        assert!(!withdrawn.claim.take(), "the uplink must not begin with it");
+        assert!(!withdrawn.claim.take() && withdrawn.done.is_closed(), "the uplink must not carry it out");
+        // The daemon stops, before the call and amid it.
+        for amid in [false, true] {
+            let stopping = async {
+                let order = ordered.recv().await.unwrap();
+                assert!(!amid || order.claim.take());
+            };
+            let (told, ()) = tokio::join!(ops.session("A", wanted(), "me"), stopping);
+            assert_eq!(matches!(told, Err(OpsError::StoppedAmid)), amid, "{told:?}");
+            assert_eq!(matches!(told, Err(OpsError::Stopping)), !amid, "{told:?}");
+        }
         let uplink = async {
             let order = ordered.recv().await.unwrap();
             assert!(order.claim.take());

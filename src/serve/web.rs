@@ -2,7 +2,7 @@
 //! they happen. Read only.
 //!
 //! Must hold:
-//! * This module cannot change or delay what is kept. It only reads the [`Board`].
+//! * This module cannot change or delay what is kept. It reads the [`Board`], and asks [`Ops`] to search.
 //! * A client has a bounded cost. There is a limit for connections, the size of a request's head
 //!   and the time to send it, the time for which an answer waits for a client that does not read,
 //!   and event streams. A request with a body is refused. One other machine cannot use all
@@ -29,6 +29,8 @@ mod frame;
 mod live;
 mod metrics;
 mod page;
+mod past;
+mod search;
 mod view;
 
 use std::collections::HashMap;
@@ -62,6 +64,7 @@ pub(crate) use self::artist::Sources;
 use self::live::Live;
 use crate::config::failure::Failure;
 use crate::model::shown::ShownIn;
+use crate::serve::ops::Ops;
 use crate::status::glance;
 use crate::status::{Board, ProblemCode, RECENT_READS};
 
@@ -189,15 +192,17 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
 /// Answers requests until `stop`. Then requests in progress may end within a second.
 pub(crate) async fn serve(
     page: WebPage,
-    board: Board,
+    ops: watch::Receiver<Ops>,
     sources: Sources,
     access: watch::Receiver<Audience>,
     stop: CancellationToken,
 ) {
+    let board = ops.borrow().board().clone();
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
-    let live = Live::new(board.clone(), sources, assets::version());
-    let drawing = tokio::spawn(live.clone().run(stop.clone()));
-    let router = router(Web { board, access, live, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
+    let streams = Arc::new(Semaphore::new(STREAMS));
+    let live = Live::new(board.clone(), sources, assets::version(), Arc::clone(&streams), stop.clone());
+    let drawing = tokio::spawn(live.clone().run());
+    let router = router(Web { board, ops, access, streams, stop: stop.clone() }, live);
     accept(listener, router, &stop).await;
     let _ = drawing.await;
 }
@@ -304,21 +309,23 @@ async fn connection(
 #[derive(Clone)]
 struct Web {
     board: Board,
+    ops: watch::Receiver<Ops>,
     access: watch::Receiver<Audience>,
-    live: Live,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
-fn router(web: Web) -> Router {
+fn router(web: Web, live: Live) -> Router {
+    let past = past::routes(web.ops.borrow().clone());
     let guarded = Router::new()
-        .route("/", get(page::show))
         .route("/plain", get(overview))
-        .route("/events", get(live::watch_page))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
+        .route("/api/search", get(find))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
+        .merge(past)
+        .merge(page::routes(live))
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(web.clone(), ask_token));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
@@ -440,6 +447,14 @@ async fn reads(
     Json(web.board.recent_reads(limit.unwrap_or(USUAL_READS).min(RECENT_READS))).into_response()
 }
 
+async fn find(
+    State(web): State<Web>,
+    asked: Result<Query<search::Asked>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let ops = web.ops.borrow().clone();
+    search::answer(ops, asked).await
+}
+
 async fn metrics_page(State(web): State<Web>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&web.board.snapshot())).into_response()
 }
@@ -457,7 +472,8 @@ async fn readyz(State(web): State<Web>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    let what = "here are / /plain /api/status /api/reads /api/events /metrics /healthz /readyz\n";
+    let what = "here are / /plain /report /api/status /api/reads /api/search /api/events /api/history /api/report \
+                /metrics /healthz /readyz\n";
     (StatusCode::NOT_FOUND, what).into_response()
 }
 
@@ -470,7 +486,7 @@ struct Stream {
 }
 
 async fn events(State(web): State<Web>) -> Response {
-    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return too_many_streams() };
+    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return live::too_many_streams() };
     let first = Stream { changed: web.board.changed(), web, last: None, _place: place };
     let events = stream::unfold(first, |mut stream| async move {
         let stop = stream.web.stop.clone();
@@ -478,11 +494,6 @@ async fn events(State(web): State<Web>) -> Response {
         Some((Ok::<_, Infallible>(event), stream))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
-}
-
-fn too_many_streams() -> Response {
-    let later = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
-    (StatusCode::SERVICE_UNAVAILABLE, later, "too many event streams are open\n").into_response()
 }
 
 impl Stream {

@@ -40,7 +40,7 @@ fn write(status: &Snapshot, times: &ShownIn, out: &mut String) -> std::fmt::Resu
         write_decoder(status, decoder, times, out)?;
     }
     let journal = &status.journal;
-    write_counts(status, out)?;
+    writeln!(out, "{}", counts(status))?;
     write_latency(&status.latency, !status.uploads.is_empty(), out)?;
     if status.uploads.is_empty() {
         let wrong = ProblemCode::UploadMisconfigured.word();
@@ -51,33 +51,31 @@ fn write(status: &Snapshot, times: &ShownIn, out: &mut String) -> std::fmt::Resu
         writeln!(out, "{line}")?;
     }
     for upload in &status.uploads {
-        // Which device waiting reads belong to is known only if there is one device.
-        let waiting = (status.uploads.len() == 1 || journal.pending == 0).then_some(journal.pending);
-        let silent = status
-            .problems
-            .iter()
-            .any(|problem| problem.code == ProblemCode::CloudSilent.word() && problem.about == upload.device_id);
-        write_upload(upload, waiting, silent, times, out)?;
+        write_upload(status, upload, times, out)?;
     }
     let opening = if journal.serving { "" } else { ", the upload queue is being opened" };
     let (version, up) = (&status.version, age(status.uptime_s));
-    let (used, free) = (bytes(journal.bytes), bytes(journal.free_bytes));
+    // Before the log is open, nobody has looked at the disk.
+    let disk = match journal.identity.is_empty() {
+        true => "; the data directory is not in use yet".to_owned(),
+        false => format!("; uses {} of the disk, {} are free", bytes(journal.bytes), bytes(journal.free_bytes)),
+    };
     if let Some(machine) = &status.machine {
         write_machine(machine, out)?;
     }
-    writeln!(out, "passbridge {version}, running for {up}; uses {used} of the disk, {free} are free{opening}")
+    writeln!(out, "passbridge {version}, running for {up}{disk}{opening}")
 }
 
 /// Shows how many reads were ever kept, and what happened to them, as a sum that adds up. Lines of
 /// the log are never counted.
-fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
+pub(crate) fn counts(status: &Snapshot) -> String {
     let journal = &status.journal;
     let Some(reads) = journal.reads else {
-        return writeln!(out, "on this box: the reads are counted as soon as the upload queue is open");
+        return "on this box: the reads are counted as soon as the upload queue is open".to_owned();
     };
-    write!(out, "on this box: {}", number(reads.kept, "read"))?;
+    let kept = format!("on this box: {}", number(reads.kept, "read"));
     if status.uploads.is_empty() {
-        return writeln!(out, " since the journal was begun");
+        return kept + " since the journal was begun";
     }
     let parts = [
         (reads.in_cloud, "in the cloud"),
@@ -85,7 +83,7 @@ fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
         (reads.held, "ON HOLD"),
         (reads.set_aside, "SET ASIDE"),
         (reads.held_back, "held back"),
-        (reads.duplicates, "repeats, not sent"),
+        (reads.duplicates, if reads.duplicates == 1 { "repeat, not sent" } else { "repeats, not sent" }),
         (reads.dead_time, "within the dead time, not sent"),
         (reads.dropped_by_choice, "dropped by choice, not sent"),
         (reads.expired, "held back and removed by age"),
@@ -99,9 +97,9 @@ fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
         })
         .collect();
     match told.as_slice() {
-        [] => writeln!(out, " since the journal was begun"),
-        _ if reads.in_cloud == reads.kept => writeln!(out, ", all sent (since the journal was begun)"),
-        told => writeln!(out, " = {} (since the journal was begun)", told.join(" + ")),
+        [] => kept + " since the journal was begun",
+        _ if reads.in_cloud == reads.kept => kept + ", all sent (since the journal was begun)",
+        told => format!("{kept} = {} (since the journal was begun)", told.join(" + ")),
     }
 }
 
@@ -192,7 +190,7 @@ fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, times: &ShownIn, ou
 }
 
 /// The state of a decoder's link in words. It is in capitals where a person has to do something.
-fn link_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &ShownIn) -> String {
+pub(crate) fn link_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &ShownIn) -> String {
     let has = |code: ProblemCode| {
         status.problems.iter().any(|problem| problem.code == code.word() && problem.about == decoder.name)
     };
@@ -230,9 +228,24 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &ShownIn) ->
 /// What an upload does between two batches.
 const ABOUT_TO_SEND: &str = "about to send what waits";
 
+/// What the upload of a device does, in words.
+pub(crate) fn upload_in_words(status: &Snapshot, upload: &UploadStatus) -> String {
+    let silent = status
+        .problems
+        .iter()
+        .any(|problem| problem.code == ProblemCode::CloudSilent.word() && problem.about == upload.device_id);
+    upload_does(upload, waiting_for(status), silent)
+}
+
+/// How many reads wait for a device. Which device waiting reads belong to is known only if there is
+/// one device.
+fn waiting_for(status: &Snapshot) -> Option<u64> {
+    (status.uploads.len() == 1 || status.journal.pending == 0).then_some(status.journal.pending)
+}
+
 /// What the upload of a device does, in words. `waiting` is how many reads wait for it, if that is
 /// known. `silent` means that the cloud does not answer, although the network may work.
-fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>, silent: bool) -> String {
+fn upload_does(upload: &UploadStatus, waiting: Option<u64>, silent: bool) -> String {
     if silent && upload.state == UploadState::Offline {
         return "NO ANSWER".to_owned();
     }
@@ -246,15 +259,9 @@ fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>, silent: bool) ->
     }
 }
 
-fn write_upload(
-    upload: &UploadStatus,
-    waiting: Option<u64>,
-    silent: bool,
-    times: &ShownIn,
-    out: &mut String,
-) -> std::fmt::Result {
-    let state = upload_in_words(upload, waiting, silent);
-    let waiting = waiting.unwrap_or(0);
+fn write_upload(status: &Snapshot, upload: &UploadStatus, times: &ShownIn, out: &mut String) -> std::fmt::Result {
+    let state = upload_in_words(status, upload);
+    let waiting = waiting_for(status).unwrap_or(0);
     write!(out, "cloud {}: {state}, ", printable(&short(&upload.device_id)))?;
     if let Some(session) = &upload.session {
         let alias = session.alias.as_deref().unwrap_or("without a name");
@@ -362,13 +369,13 @@ mod tests {
             (UploadState::Sending, None, Some(3), "sending"),
             (UploadState::Offline, None, Some(3), "OFFLINE"),
         ] {
-            assert_eq!(upload_in_words(&upload(state, waits_for), waiting, false), said);
+            assert_eq!(upload_does(&upload(state, waits_for), waiting, false), said);
         }
-        assert_eq!(upload_in_words(&upload(UploadState::Offline, None), Some(3), true), "NO ANSWER");
+        assert_eq!(upload_does(&upload(UploadState::Offline, None), Some(3), true), "NO ANSWER");
         // With several devices only the sum of what waits is known here.
         for (nothing_waits, said) in [(true, "nothing to send"), (false, "about to send what waits")] {
             let upload = UploadStatus { nothing_waits: Some(nothing_waits), ..upload(UploadState::Idle, None) };
-            assert_eq!(upload_in_words(&upload, None, false), said);
+            assert_eq!(upload_does(&upload, None, false), said);
         }
     }
 

@@ -248,8 +248,8 @@ fn kept(status: &Snapshot) -> (Mark, String) {
         return (Mark::Warn, "safe so far, see below".to_owned());
     }
     let says = match status.journal.reads {
-        Some(reads) if reads.kept == 1 => "1 read is safe on the card".to_owned(),
-        Some(reads) => format!("{} reads are safe on the card", count(reads.kept)),
+        Some(reads) if reads.kept == 1 => "1 read safe on the card".to_owned(),
+        Some(reads) => format!("{} reads safe on the card", count(reads.kept)),
         None => "every read is safe on the card".to_owned(),
     };
     (Mark::Yes, says)
@@ -260,7 +260,9 @@ fn cloud(status: &Snapshot) -> (Mark, String) {
         Cause::NotUploading(says) => Some(says),
         _ => None,
     });
-    if status.state == BoxState::Hold || status.hold.is_some() {
+    // Also while a worse state than the hold is shown.
+    let held = status.hold.is_some() || status.state == BoxState::Hold || shown(status, &[ProblemCode::OnHold]);
+    if held {
         return (Mark::Held, "nothing goes up until you release it".to_owned());
     }
     if let Some(says) = refused {
@@ -413,6 +415,7 @@ mod tests {
         let mut status = good();
         status.state = BoxState::Hold;
         assert_eq!(signs(&status), "✓✓✓‖");
+        assert_eq!(signs(&with(ProblemCode::OnHold, "")), "✓✓✓‖");
         let mut status = good();
         status.decoders[0].dropped = 4;
         assert_eq!(says(&status, 2), (Mark::Warn, "4 lost earlier".to_owned()));

@@ -326,6 +326,16 @@ impl Latency {
         None
     }
 
+    /// How long this read waits, at least. `first` is the first number that this process gave: a read
+    /// before it waits since the process started, or longer.
+    pub(super) fn waits(&self, Seq(seq): Seq, first: Seq, now: Duration) -> Duration {
+        match self.receipts.of(seq) {
+            Some(received) => now.saturating_sub(received),
+            None if seq < first.0 => now,
+            None => Duration::ZERO, // its link reports it soon
+        }
+    }
+
     /// Takes the passings that arrived before their reads were reported, as far as these are known
     /// now: the device of each, and how long its read took.
     pub(super) fn caught_up(&mut self, now: Duration) -> Vec<(usize, Duration)> {
@@ -387,6 +397,14 @@ mod tests {
             next = end;
         }
         assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_read_waits_since_its_receipt_and_one_of_an_earlier_process_since_the_start_at_least() {
+        let mut latency = Latency::new();
+        latency.kept((7, 9), 3, 10 * SECOND, 11 * SECOND);
+        let waits = |seq: u64| latency.waits(Seq(seq), Seq(5), 30 * SECOND);
+        assert_eq!((waits(8), waits(4), waits(10)), (20 * SECOND, 30 * SECOND, Duration::ZERO));
     }
 
     #[test]

@@ -304,9 +304,9 @@ problems! {
         "Free some room on the disk, but do not touch the files of passbridge. Reads wait in memory \
          until then, and are lost if the power fails.";
     /// The data directory cannot be used.
-    DiskUnusable: "disk_unusable", Critical, CannotKeep("The card cannot be used."),
-        "Plug in or mount the disk, as the message says. Reads wait in memory until then, and are \
-         lost if the power fails.";
+    DiskUnusable: "disk_unusable", Critical, CannotKeep("The data directory cannot be used."),
+        "Do what the message says: plug in or mount the disk, or let the user of the service write into the \
+         directory. Reads wait in memory meanwhile, and are lost if the power fails.";
     /// The decoder has files between the one that was read last and the current one.
     FilesInBetween: Condition::FilesInBetween.word(), Warning, Row,
         "If those files belong to this race, fetch them with `passbridge rewind` or take them from \
@@ -402,8 +402,8 @@ problems! {
         "Install the package `ca-certificates` on the box. The upload starts without a restart.";
     /// The device has no session that is open.
     NoSession: "no_session", Critical, NotUploading("No session is open."),
-        "Open a session for the device in the RUFUS Cloud. The reads are kept, and the box sends \
-         them by itself then.";
+        "Open a session: `sudo passbridge session open --alias NAME`, or in the RUFUS Cloud. The reads are \
+         kept, and the box sends them by itself then.";
     /// A decoder is not in timing mode, so that it stores no passings.
     NotTiming: Condition::NotTiming.word(), Critical, NotReading("is not in timing mode"),
         "Start the timing mode at the decoder, and test with a chip.";

@@ -143,7 +143,8 @@ pub struct JournalStatus {
     pub bytes: u64,
     /// Bytes free on the file system.
     pub free_bytes: u64,
-    /// Age of the oldest pending read, in seconds.
+    /// Age of the oldest pending read, in seconds, with those whose passing is on its way. For a read on
+    /// its way that an earlier process received, it is the time since this process started.
     pub oldest_pending_s: Option<u64>,
     /// Identity of this journal.
     pub identity: String,

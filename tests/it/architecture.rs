@@ -16,7 +16,7 @@ use rules::{Allowed, FILE_MAX, FUNCTION_MAX, Fault, Rule, check};
 /// The rooms, the highest first. Each imports only from those above it. docs/architecture.md says
 /// why in this order.
 const ROOMS: &[&str] = &[
-    "model", "decoders", "status", "config", "journal", "link", "cloud", "export", "serve", "daemon", "sim",
+    "model", "decoders", "status", "config", "journal", "link", "cloud", "export", "history", "serve", "daemon", "sim",
     "commands", "cli",
 ];
 

@@ -24,15 +24,15 @@ const PEAK_MAX: u64 = 12_000;
 const RATE: u64 = 100;
 /// Passings in a batch.
 const BATCH: u64 = 500;
-const START_MS: i64 = 1_780_000_000_000;
+pub const START_MS: i64 = 1_780_000_000_000;
 
-fn reads() -> u64 {
+pub fn reads() -> u64 {
     std::env::var("PASSBRIDGE_EXPORT").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000)
 }
 
 /// A race of so many reads: the first half is kept while there is no internet and goes up
 /// afterwards, the second half goes up as it comes. The last thousand wait.
-async fn race(dir: &Path, count: u64) {
+pub async fn race(dir: &Path, count: u64) {
     let config = JournalConfig {
         dir: dir.into(),
         dead_time: Duration::ZERO,

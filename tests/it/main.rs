@@ -21,5 +21,6 @@ mod journal;
 mod problems;
 mod protocols;
 mod recognise;
+mod report;
 mod spreadsheet;
 mod uplink;

@@ -114,10 +114,25 @@ impl Terminal {
         (&self.keys).write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Types a line for a program that lets the terminal show it.
+    pub fn type_line(&self, line: &str) {
+        (&self.keys).write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
     /// Waits for the question and answers it.
     pub fn answer(&self, question: &str, keys: &str) {
         self.expect(question);
         self.type_in(keys);
+    }
+
+    /// Gives the terminal another size, as a person does who pulls at a corner of the window.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        tcsetwinsize(&self.theirs, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    }
+
+    /// The id of the process, which leads its group.
+    pub fn id(&self) -> i32 {
+        self.child.id().try_into().unwrap()
     }
 
     /// Waits for the end of the program, and returns its exit code and the screen.
@@ -157,7 +172,8 @@ impl Drop for Terminal {
     }
 }
 
-/// What a terminal shows. It knows the few codes that questions and progress lines use.
+/// What a terminal shows. It knows the few codes that questions, progress lines and a program on the
+/// whole screen use.
 #[derive(Default)]
 struct Screen {
     rows: Vec<Vec<char>>,
@@ -166,6 +182,8 @@ struct Screen {
     cursor_is_hidden: bool,
     /// Rows that a test has waited for already.
     read: usize,
+    /// The rows of before, while a program has the screen for itself.
+    before: Option<Vec<Vec<char>>>,
     /// A code, or a character, that is not complete yet.
     begun: Vec<u8>,
 }
@@ -236,6 +254,19 @@ impl Screen {
             }
             ("?25", "l") => self.cursor_is_hidden = true,
             ("?25", "h") => self.cursor_is_hidden = false,
+            ("?1049", "h") => {
+                self.before = Some(std::mem::take(&mut self.rows));
+                (self.row, self.column) = (0, 0);
+            }
+            ("?1049", "l") => {
+                self.rows = self.before.take().unwrap_or_default();
+                (self.row, self.column) = (self.rows.len(), 0);
+            }
+            ("2", "J") => self.rows.clear(),
+            (place, "H") => {
+                let (row, column) = place.split_once(';').unwrap_or(("1", "1"));
+                (self.row, self.column) = (row.parse::<usize>().unwrap() - 1, column.parse::<usize>().unwrap() - 1);
+            }
             (_, "m") => {}
             _ => panic!("the terminal of the tests does not know the code {code:?}"),
         }

@@ -183,6 +183,29 @@ impl Bibs {
         found.map(|bib| &**bib)
     }
 
+    /// The chips with a bib, in upper case and in the order of their codes. Upper and lower case of the
+    /// bib are equal.
+    pub(crate) fn chips_of(&self, bib: &str) -> Vec<Box<str>> {
+        let of_it = self.by_chip.iter().filter(|(_, known)| known.eq_ignore_ascii_case(bib));
+        let mut chips: Vec<Box<str>> = of_it.map(|(chip, _)| chip.clone()).collect();
+        chips.sort_unstable();
+        chips
+    }
+
+    /// Reads the file once, for a command.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(crate) fn read_file(path: &Path) -> Result<Self, String> {
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(|error| error.to_string())?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(format!("longer than {} MiB", MAX_BYTES >> 20));
+        }
+        Self::read(&bytes).map_err(|error| error.to_string())
+    }
+
     /// Number of chips in the file.
     pub(crate) fn len(&self) -> usize {
         self.by_chip.len()

@@ -90,6 +90,8 @@ pub(super) struct Device {
     trace: Vec<String>,
     /// What people want of the session. `None`: that the active one closes.
     orders: VecDeque<Option<Wanted>>,
+    /// Whoever gave the last order is gone.
+    leaves: bool,
 }
 
 struct Decoder {
@@ -189,6 +191,7 @@ impl World {
                 moved: false,
                 trace: Vec::new(),
                 orders: VecDeque::new(),
+                leaves: false,
             }))
         });
         let names = |at: usize| (format!("mat-{at}").into(), setup.devices[at]);
@@ -370,9 +373,11 @@ impl World {
                 }
             }
             Op::Order { device, open } => {
-                let wanted = open.then(|| Wanted::Open { alias: "by hand".into() });
-                self.device(device).orders.push_back(wanted);
+                let mut device = self.device(device);
+                let wanted = open.then(|| device.cloud.another());
+                device.orders.push_back(wanted);
             }
+            Op::Leave { device } => self.device(device).leaves = true,
             Op::Clock { to, step } => {
                 let seconds = to.unwrap_or_else(|| self.wall.now().as_second() + step);
                 self.wall.set(Timestamp::from_second(seconds.max(0)).unwrap());

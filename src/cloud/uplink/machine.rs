@@ -39,6 +39,7 @@ use limits::{BATCH_LIMIT, FIRST_LOOK, LOOK_GAP, PARTS, POLL_JITTER, STANDS, UNRE
 use parts::{
     Active, BatchState, Counters, Culprit, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,
 };
+pub use wanted::Ends;
 use wanted::Order;
 pub(crate) use wanted::{Done, Outcome, Wanted};
 
@@ -335,13 +336,7 @@ impl Machine {
     pub(crate) fn put(&mut self, now: Duration, input: Input) {
         match input {
             Input::Noticed => self.on_noticed(now),
-            Input::Active(answer) => {
-                match &answer {
-                    Ok(found) => self.on_active(now, found.clone()),
-                    Err(error) => self.on_active_failed(now, error),
-                }
-                self.on_active_for_order(now, answer);
-            }
+            Input::Active(answer) => self.on_active_answer(now, answer),
             Input::Session(answer) => self.on_session(now, answer),
             Input::Held(answer) => self.on_held(now, answer),
             Input::Device(answer) => self.on_device(now, answer),
@@ -456,8 +451,8 @@ impl Machine {
                 problems.insert(ProblemCode::CloudTrouble, text);
             }
             UploadState::NoSession if self.mode == SessionMode::Active => {
-                let text = "the device has no session that is open: open one in the RUFUS Cloud. Every read is kept, and \
-                            goes up by itself then";
+                let text = "the device has no session that is open. To open one: sudo passbridge session open --alias NAME \
+                            (or in the RUFUS Cloud). Every read is kept, and goes up by itself then";
                 problems.insert(ProblemCode::NoSession, text.to_owned());
             }
             _ => {}

@@ -29,8 +29,9 @@ pub(crate) struct SessionOrder {
     pub claim: Claim,
 }
 
-/// An order is begun by the uplink, or withdrawn by who gave it, and never both: an order that has
-/// waited for long must not end a session in the middle of the race.
+/// An order is carried out by the uplink, or withdrawn by who gave it, and never both: an order that
+/// has waited for long must not end a session in the middle of the race. The uplink takes the claim
+/// immediately before the call that changes something.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claim(Arc<AtomicBool>);
 
@@ -59,17 +60,24 @@ pub(super) struct Orders {
     asked: mpsc::Receiver<SessionOrder>,
     taken: Option<SessionOrder>,
     doing: Option<SessionOrder>,
+    /// The call of the order may have changed something, so nobody withdraws it any more.
+    claimed: bool,
 }
 
 impl Orders {
     pub(super) fn new(asked: mpsc::Receiver<SessionOrder>) -> Self {
-        Self { asked, taken: None, doing: None }
+        Self { asked, taken: None, doing: None, claimed: false }
     }
 
-    /// Waits for the next order, once the previous one is finished.
+    /// Waits for the next order, once the previous one is finished, or until whoever gave the
+    /// previous one is gone.
     pub(super) async fn next(&mut self) {
-        let busy = self.taken.is_some() || self.doing.is_some();
-        match if busy { None } else { self.asked.recv().await } {
+        match &mut self.doing {
+            Some(order) if !self.claimed => return order.done.closed().await,
+            Some(_) => return std::future::pending().await,
+            None => {}
+        }
+        match if self.taken.is_some() { None } else { self.asked.recv().await } {
             Some(order) => self.taken = Some(order),
             None => std::future::pending().await,
         }
@@ -83,12 +91,56 @@ impl Orders {
         if self.taken.is_none() && self.doing.is_none() {
             self.taken = self.asked.try_recv().ok();
         }
-        let Some(order) = self.taken.take().filter(|order| order.claim.take()) else { return Ok(None) };
+        let Some(order) = self.taken.take().filter(|order| !order.done.is_closed()) else { return Ok(None) };
         let through = journal.durable();
         note(journal, &asked_in_words(&order, device)).await?;
         let wanted = order.wanted.clone();
-        self.doing = Some(order);
+        (self.doing, self.claimed) = (Some(order), false);
         Ok(Some(Input::Order { wanted, through }))
+    }
+
+    /// Forgets the order if whoever gave it is gone and nothing was changed yet.
+    ///
+    /// # Errors
+    /// The journal cannot store anything more.
+    pub(super) async fn withdraw(
+        &mut self,
+        machine: &mut Machine,
+        journal: &Journal,
+        device: &str,
+    ) -> Result<(), JournalError> {
+        let gone = !self.claimed && self.doing.as_ref().is_some_and(|order| order.done.is_closed());
+        if gone && machine.withdraw_order() {
+            self.forget(journal, device).await?;
+        }
+        Ok(())
+    }
+
+    /// Called immediately before the call of the order. Returns false if the order was withdrawn, so
+    /// that the call must not be made.
+    ///
+    /// # Errors
+    /// The journal cannot store anything more.
+    pub(super) async fn claim(
+        &mut self,
+        machine: &mut Machine,
+        journal: &Journal,
+        device: &str,
+    ) -> Result<bool, JournalError> {
+        let waits = |order: &SessionOrder| !order.done.is_closed() && order.claim.take();
+        self.claimed = self.claimed || self.doing.as_ref().is_some_and(waits);
+        if !self.claimed {
+            machine.withdraw_order();
+            self.forget(journal, device).await?;
+        }
+        Ok(self.claimed)
+    }
+
+    async fn forget(&mut self, journal: &Journal, device: &str) -> Result<(), JournalError> {
+        match self.doing.take() {
+            Some(order) => note(journal, &withdrawn_in_words(&order, device)).await,
+            None => Ok(()),
+        }
     }
 
     /// Tells what became of the order, if it is carried out.
@@ -127,7 +179,7 @@ fn left(journal: &Journal, device: &str, sources: &[Box<str>], through: Seq) -> 
 fn asked_in_words(order: &SessionOrder, device: &str) -> String {
     let device = tail(device);
     match &order.wanted {
-        Wanted::Open { alias } => {
+        Wanted::Open { alias, .. } => {
             format!("{} asks to open the session \"{}\" of device …{device}", order.by, printable(alias))
         }
         Wanted::Close { token } => {
@@ -136,13 +188,32 @@ fn asked_in_words(order: &SessionOrder, device: &str) -> String {
     }
 }
 
+fn withdrawn_in_words(order: &SessionOrder, device: &str) -> String {
+    let (by, device) = (&order.by, tail(device));
+    match &order.wanted {
+        Wanted::Open { alias, .. } => {
+            format!(
+                "{by} does not wait any more for the session \"{}\" of device …{device}: it was not opened",
+                printable(alias)
+            )
+        }
+        Wanted::Close { token } => format!(
+            "{by} does not wait any more for the end of the session …{} of device …{device}: it was not closed",
+            tail(token)
+        ),
+    }
+}
+
 impl SessionChange {
     fn in_words(&self, order: &SessionOrder, device: &str) -> String {
         let (device, by, on_their_way) = (tail(device), &order.by, self.on_their_way);
         let whither = if matches!(self.outcome, Outcome::Opened { .. }) { "the new" } else { "the next" };
         let mut rest = String::new();
-        if self.left > 0 {
-            rest += &format!("; {} reads that waited go into {whither} session", self.left);
+        match self.left {
+            0 => {}
+            1 => rest += &format!("; 1 read that waited goes into {whither} session"),
+            LEFT_MAX => rest += &format!("; {LEFT_MAX} reads or more that waited go into {whither} session"),
+            left => rest += &format!("; {left} reads that waited go into {whither} session"),
         }
         if on_their_way > 0 {
             rest += &format!("; {on_their_way} passings are looked for in the session before");
@@ -160,6 +231,11 @@ impl SessionChange {
             Outcome::Closed { token } => {
                 format!("the session …{} of device …{device} was closed by {by}{rest}", tail(token))
             }
+            Outcome::Other(session) => format!(
+                "what {by} asked for was not done, of device …{device}: the session …{} is active, and nobody agreed to \
+                 its end",
+                tail(&session.token)
+            ),
             Outcome::Failed(error) => format!("what {by} asked for was not done, of device …{device}: {error}"),
             Outcome::Unknown { error, .. } => {
                 format!("nobody knows whether what {by} asked for was done, of device …{device}: {error}")

@@ -21,7 +21,11 @@ pub(super) async fn cloud(config: &Config, report: &mut CheckReport) {
         Ok(client) => client,
         Err(error) => return report.wrong("cloud", "", error.to_string()),
     };
-    for device in config.devices().into_keys() {
+    let mut devices: Vec<&str> = config.devices().into_keys().collect();
+    if devices.is_empty() {
+        devices.extend(cloud.device_id.as_deref()); // decoders that come later use it
+    }
+    for device in devices {
         match client.device(device).await {
             Ok(found) => {
                 let alias = found.alias.as_deref().unwrap_or("without a name");
@@ -46,7 +50,8 @@ async fn session(client: &Client, cloud: &CloudConfig, device: &str, report: &mu
         }
         (Ok(None), SessionMode::Create) => report.ok("session", device, "none is active; passbridge will open one"),
         (Ok(None), SessionMode::Active) => {
-            let text = "none is active: open one in the RUFUS Cloud, or set cloud.session = \"create\"";
+            let text = "none is active. To open one: sudo passbridge session open --alias NAME (or in the RUFUS Cloud, or set \
+                        [cloud] session = \"create\")";
             report.add(CheckVerdict::Warn, "session", device, text);
         }
         (Err(error), _) => failed("session", device, &error, report),

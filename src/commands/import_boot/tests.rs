@@ -96,13 +96,13 @@ fn a_power_cut_after_any_step_leaves_the_old_or_the_new_in_force_and_a_key_that_
     let offers: [&[(&str, &str)]; 3] = [&[(CONFIG, NEW), (KEY, NEW_KEY)], &[(CONFIG, NEW)], &[(KEY, NEW_KEY)]];
     for files in offers {
         let whole = Card::new(files);
-        let steps = whole.boot.offer().unwrap().unwrap().plan(&whole.file).unwrap().steps.len();
+        let steps = whole.boot.offer(&whole.file).unwrap().unwrap().plan(&whole.file, true).unwrap().steps.len();
         whole.run().unwrap();
         assert!(steps >= 3, "{steps}");
         for cut in 0..=steps {
             let card = Card::new(files);
             let before = card.in_force();
-            let plan = card.boot.offer().unwrap().unwrap().plan(&card.file).unwrap();
+            let plan = card.boot.offer(&card.file).unwrap().unwrap().plan(&card.file, true).unwrap();
             for step in &plan.steps[..cut] {
                 step.take(&card.boot).unwrap();
                 // The key is on the box, durably and whole, before anything happens to it on the card.
@@ -245,4 +245,32 @@ fn what_is_certainly_no_key_and_what_is_no_file_leaves_the_old_key_in_force() {
     assert_eq!(card.run().unwrap_err().exit_code(), 78);
     assert_eq!(card.in_force(), ("old".to_owned(), OLD_KEY.to_owned()));
     assert_eq!(fs::read_to_string(&other).unwrap(), NEW_KEY, "what a link points at is not written over");
+}
+
+#[test]
+fn the_note_names_the_mistakes_of_both_files_and_a_key_that_is_missing() {
+    let wrong = NEW.replace("ipico", "ipcio") + "[upload]\r\nbatch_max = 0\r\n";
+    let card = Card::new(&[(CONFIG, &wrong), (KEY, "too short")]);
+    assert_eq!(card.run().unwrap_err().exit_code(), 78);
+    let note = card.note();
+    assert!(["line 4", "line 11", "passbridge.key: "].iter().all(|what| note.contains(what)), "{note}");
+    assert!(!note.contains("no API key"), "it is there, and wrong: {note}");
+
+    let card = Card::new(&[("passbridge.toml.txt", NEW), ("passbridge.key.txt", NEW_KEY)]);
+    assert_eq!(card.run().unwrap_err().exit_code(), 78);
+    let note = card.note();
+    assert!(note.contains("passbridge.toml.txt must") && note.contains("passbridge.key.txt must"), "{note}");
+
+    let card = Card::new(&[(CONFIG, &wrong)]);
+    fs::remove_file(card.dir.path().join("etc/api_key")).unwrap();
+    assert_eq!(card.run().unwrap_err().exit_code(), 78);
+    assert!(card.note().contains("line 4") && card.note().contains("has no API key"), "{}", card.note());
+}
+
+#[test]
+fn a_place_that_is_not_there_is_a_mistake() {
+    let card = Card::new(&[]);
+    let from = Some(card.boot.at("nowhere"));
+    let failure = run(&ImportBootArgs { config: card.file.clone(), from }).unwrap_err();
+    assert!(failure.exit_code() == 64 && failure.to_string().contains("nowhere"), "{failure}");
 }

@@ -2,7 +2,8 @@
 //! the cloud.
 //!
 //! Must hold: a session is never opened twice. After an unknown outcome the cloud is asked which
-//! session is active, and what it shows is told.
+//! session is active, and what it shows is told. Only the session that was shown to the person ends:
+//! if another one is active by then, nothing is done.
 
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use super::which::{CloseArgs, OpenArgs, Shared, active, none_is_active};
 use crate::cloud::audit::ours;
 use crate::cloud::rufus::account::Call;
 use crate::cloud::rufus::{CallError, Session, SessionInfo};
-use crate::cloud::uplink::LEFT_MAX;
+use crate::cloud::uplink::{Ends, LEFT_MAX};
 use crate::commands::account::table::{self, Cell, Column, column, detail};
-use crate::commands::account::{Account, Progress, agreed, counted, make};
+use crate::commands::account::{Account, Progress, agreed, counted, make, with_wait};
 use crate::commands::args::{print, who};
 use crate::config::SessionMode;
 use crate::config::failure::Failure;
@@ -26,6 +27,12 @@ use crate::serve::control::{self, Changed, ControlError, ControlRequest, Named, 
 
 /// Time between two looks for the session that was to be opened.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Said of every failure before the call that changes something.
+const UNCHANGED: &str = "Nothing was changed";
+/// Said where nobody knows whether it was done.
+const DOUBT: &str = "Nobody knows whether it was done. Wait a minute, and look with `passbridge session list` before you \
+                     repeat the command";
 
 const CHANGED: [Column; 7] = [
     column("outcome", "OUTCOME"),
@@ -40,7 +47,8 @@ const CHANGED: [Column; 7] = [
 /// Opens a session.
 ///
 /// # Errors
-/// Usage (64): nobody agreed that the running session ends. Otherwise as the cloud answers.
+/// Usage (64): nobody agreed that the running session ends. Unavailable (69): another session is active by
+/// then. Otherwise as the cloud answers.
 pub(super) async fn open(args: &OpenArgs) -> Result<(), Failure> {
     let shared = &args.shared;
     let account = Account::load(&shared.place)?;
@@ -49,7 +57,7 @@ pub(super) async fn open(args: &OpenArgs) -> Result<(), Failure> {
         let device = account.any_device(shared.device.as_deref()).await?;
         Ok::<_, Failure>((running(&account, &device).await?, device))
     };
-    let (running, device) = asking.over(found).await?;
+    let (running, device) = asking.over(found).await.map_err(|failure| failure.with(UNCHANGED))?;
     let ends = match &running {
         Running::None => None,
         Running::One(info) => Some(format!("the running session {}", in_words(shared, info))),
@@ -59,13 +67,13 @@ pub(super) async fn open(args: &OpenArgs) -> Result<(), Failure> {
         let ends = format!("{ended} ends for ever when another one opens.");
         agreed(args.yes, &ends, &format!("Open \"{}\"?", printable(&args.alias)))?;
     }
-    let alias = args.alias.clone();
-    let request = ControlRequest::SessionOpen { device: device.clone(), alias, by: who() };
+    let (alias, ends) = (args.alias.clone(), running.ends());
+    let request = ControlRequest::SessionOpen { device: device.clone(), alias, ends: ends.clone(), by: who() };
     let waiting = Progress::new("what waits goes up first, then the session opens");
     let work = async {
         match through_the_daemon(&account, request).await? {
             Some(changed) => Ok((changed, true)),
-            None => Ok::<_, Failure>((open_here(&account, &device, &args.alias, &running).await?, false)),
+            None => Ok::<_, Failure>((open_here(&account, &device, &args.alias, &ends).await, false)),
         }
     };
     let (changed, by_daemon) = waiting.over(work).await?;
@@ -89,8 +97,14 @@ pub(super) async fn close(args: &CloseArgs) -> Result<(), Failure> {
         };
         Ok::<_, Failure>((device, info))
     };
-    let (device, info) = asking.over(found).await?;
+    let (device, info) = asking.over(found).await.map_err(|failure| failure.with(UNCHANGED))?;
     if info.active == Some(false) {
+        if shared.form.json || shared.form.csv {
+            let (none, flag) = (|| Cell::Number(None), Cell::Flag(None));
+            let (outcome, token) = (Some("closed_before").into(), Cell::token(&info.session.token));
+            let row = [outcome, token, info.session.alias.as_deref().into(), Cell::Token(None), none(), none(), flag];
+            return print(&table::one(shared.form, &CHANGED, &row, &shared.times.shown())?);
+        }
         return print(&format!("the session {} is closed already\n", in_words(shared, &info)));
     }
     agreed(args.yes, &format!("the session {} ends for ever.", in_words(shared, &info)), "Close it?")?;
@@ -100,7 +114,7 @@ pub(super) async fn close(args: &CloseArgs) -> Result<(), Failure> {
     let work = async {
         match through_the_daemon(&account, request).await? {
             Some(changed) => Ok((changed, true)),
-            None => Ok::<_, Failure>((close_here(&account, &device, &info.session.token).await?, false)),
+            None => Ok::<_, Failure>((close_here(&account, &device, &info.session.token).await, false)),
         }
     };
     let (changed, by_daemon) = waiting.over(work).await?;
@@ -113,6 +127,17 @@ enum Running {
     One(SessionInfo),
     /// The key may write and not read.
     Unknown,
+}
+
+impl Running {
+    /// What may end.
+    fn ends(&self) -> Ends {
+        match self {
+            Self::None => Ends::Nothing,
+            Self::One(info) => Ends::Session(info.session.token.clone()),
+            Self::Unknown => Ends::Unseen,
+        }
+    }
 }
 
 async fn running(account: &Account, device: &str) -> Result<Running, Failure> {
@@ -139,21 +164,29 @@ fn in_words(shared: &Shared, info: &SessionInfo) -> String {
 async fn through_the_daemon(account: &Account, request: ControlRequest) -> Result<Option<Changed>, Failure> {
     let answer: Value = match control::ask(&account.config.data_dir, request).await {
         Err(ControlError::NotRunning(_)) => return Ok(None),
-        answer => answer?,
+        Err(error @ ControlError::NoAnswer { .. }) => return Err(Failure::from(error).with(DOUBT)),
+        answer => answer.map_err(|error| Failure::from(error).with(UNCHANGED))?,
     };
     match control::changed(answer) {
         Some(Changed::Elsewhere) => Ok(None),
         Some(changed) => Ok(Some(changed)),
-        None => Err(Failure::unavailable("the passbridge that runs here answers in the words of another version")),
+        None => {
+            let other = "the passbridge that runs here answers in the words of another version";
+            Err(Failure::unavailable(other).with(DOUBT))
+        }
     }
 }
 
-async fn open_here(account: &Account, device: &str, alias: &str, running: &Running) -> Result<Changed, Failure> {
+async fn open_here(account: &Account, device: &str, alias: &str, ends: &Ends) -> Changed {
     let left = waiting(account, device).await;
-    let before = match running {
-        Running::One(info) => Some(&info.session),
-        Running::None | Running::Unknown => None,
+    // A person may have thought for long, and another session may be active by now.
+    let seen = match account.client.active_session(device).await {
+        Ok(Some(other)) if !ends.allows(&other) => return Changed::Other { active: Named::from(&other) },
+        Ok(found) => Some(found),
+        Err(CallError::KeyRefused { .. }) if *ends == Ends::Unseen => None,
+        Err(error) => return Changed::failed(&error),
     };
+    let before = seen.as_ref().and_then(Option::as_ref);
     let opened = |session: &Session| Changed::Opened {
         token: session.token.clone(),
         alias: session.alias.clone(),
@@ -162,13 +195,12 @@ async fn open_here(account: &Account, device: &str, alias: &str, running: &Runni
         on_their_way: 0,
     };
     let error = match make(Call::Open, async || account.client.create_session(device, alias).await).await {
-        Ok(session) => return Ok(opened(&session)),
-        Err(error) if error.certainly_not_applied() => return Ok(failed(&error)),
+        Ok(session) => return opened(&session),
+        Err(error) if error.certainly_not_applied() => return Changed::failed(&error),
         Err(error) => error,
     };
-    let why = error.to_string();
-    if matches!(running, Running::Unknown) {
-        return Ok(Changed::Unknown { why, asked: false, active: None });
+    if seen.is_none() {
+        return Changed::unknown(&error, None);
     }
     let end = Instant::now() + account.config.upload.settle;
     loop {
@@ -179,36 +211,27 @@ async fn open_here(account: &Account, device: &str, alias: &str, running: &Runni
                 if before.is_none_or(|before| before.token != found.token)
                     && found.alias.as_deref().is_none_or(|found| found == alias) =>
             {
-                return Ok(opened(&found));
+                return opened(&found);
             }
-            Ok(found) if over => {
-                return Ok(Changed::Unknown { why, asked: true, active: found.as_ref().map(Named::from) });
-            }
-            Err(_) if over => return Ok(Changed::Unknown { why, asked: false, active: None }),
+            Ok(found) if over => return Changed::unknown(&error, Some(found.as_ref())),
+            Err(_) if over => return Changed::unknown(&error, None),
             _ => {}
         }
     }
 }
 
-async fn close_here(account: &Account, device: &str, token: &str) -> Result<Changed, Failure> {
+async fn close_here(account: &Account, device: &str, token: &str) -> Changed {
     let closed = Changed::Closed { token: token.into(), left: waiting(account, device).await, on_their_way: 0 };
     let error = match make(Call::Close, async || account.client.close_session(token).await).await {
-        Ok(()) => return Ok(closed),
+        Ok(()) => return closed,
         Err(error) => error,
     };
     // A first request whose answer was lost may have closed it.
     let info = account.client.session_info(token).await;
     if matches!(info, Ok(Some(SessionInfo { active: Some(false), .. }))) {
-        return Ok(closed);
+        return closed;
     }
-    match error.certainly_not_applied() {
-        true => Ok(failed(&error)),
-        false => Ok(Changed::Unknown { why: error.to_string(), asked: false, active: None }),
-    }
-}
-
-fn failed(error: &CallError) -> Changed {
-    Changed::Failed { kind: SessionRefusal::from(error), why: error.to_string() }
+    if error.certainly_not_applied() { Changed::failed(&error) } else { Changed::unknown(&error, None) }
 }
 
 /// How many reads and passings of a device wait on this box, which does not run. A log that cannot be
@@ -239,8 +262,11 @@ fn tell(account: &Account, shared: &Shared, changed: &Changed, by_daemon: bool) 
             ("opened", token, alias.as_deref(), before.as_ref(), *left, *on_their_way)
         }
         Changed::Closed { token, left, on_their_way } => ("closed", token, None, None, *left, *on_their_way),
-        Changed::Failed { kind, why } => return Err(refusal(*kind, why)),
-        Changed::Unknown { why, asked, active } => return Err(unknown(why, *asked, active.as_ref())),
+        Changed::Failed { kind, why, retry_after_s } => return Err(refusal(*kind, why, *retry_after_s)),
+        Changed::Other { active } => return Err(other(active)),
+        Changed::Unknown { why, retry_after_s, asked, active } => {
+            return Err(unknown(why, *retry_after_s, *asked, active.as_ref()));
+        }
         Changed::Elsewhere => return Err(Failure::unavailable("the daemon does not upload to the device")),
     };
     if shared.form.json || shared.form.csv {
@@ -296,27 +322,37 @@ fn named(session: &Named) -> String {
     session.alias.as_deref().map_or_else(|| "without a name".to_owned(), printable)
 }
 
-fn refusal(kind: SessionRefusal, why: &str) -> Failure {
-    let text = format!("{why}. Nothing was changed");
-    match kind {
+fn refusal(kind: SessionRefusal, why: &str, retry_after_s: Option<u64>) -> Failure {
+    let text = with_wait(why, retry_after_s);
+    let failure = match kind {
         SessionRefusal::Key => Failure::permission(text),
         SessionRefusal::Absent => Failure::usage(text),
         SessionRefusal::Content => Failure::data(text),
         SessionRefusal::Unavailable => Failure::unavailable(text),
-    }
+    };
+    failure.with(UNCHANGED)
 }
 
-fn unknown(why: &str, asked: bool, active: Option<&Named>) -> Failure {
+/// Another session is active than the one that was shown.
+fn other(active: &Named) -> Failure {
+    let text = format!(
+        "the session \"{}\" (…{}) is active now. It is not the one that was shown to you, so it does not end. Look with \
+         `passbridge session list`, and give the command again",
+        named(active),
+        tail(&active.token)
+    );
+    Failure::unavailable(text).with(UNCHANGED)
+}
+
+fn unknown(why: &str, retry_after_s: Option<u64>, asked: bool, active: Option<&Named>) -> Failure {
     let shown = match (asked, active) {
-        (false, _) => {
-            "the cloud could not be asked since: look with `passbridge session active` before you try again".to_owned()
-        }
-        (true, None) => "the cloud shows no active session since".to_owned(),
+        (false, _) => String::new(),
+        (true, None) => ". The cloud shows no active session since".to_owned(),
         (true, Some(session)) => {
-            format!("the cloud shows \"{}\" (…{}) as active since", named(session), tail(&session.token))
+            format!(". The cloud shows \"{}\" (…{}) as active since", named(session), tail(&session.token))
         }
     };
-    Failure::unavailable(format!("{why}. Nobody knows whether it was done; {shown}"))
+    Failure::unavailable(format!("{}{shown}", with_wait(why, retry_after_s))).with(DOUBT)
 }
 
 #[cfg(test)]
@@ -326,11 +362,15 @@ mod tests {
     #[test]
     fn an_unknown_outcome_tells_what_is_known_and_each_refusal_has_its_code() {
         let session = Named { token: "65A1FF115B".into(), alias: Some("Race".into()) };
-        let told = unknown("no answer", true, Some(&session));
+        let told = unknown("no answer", Some(7), true, Some(&session));
         assert!(told.to_string().contains("\"Race\" (…FF115B)") && told.exit_code() == 69, "{told}");
-        assert!(unknown("no answer", false, None).to_string().contains("session active"));
+        assert!(told.to_string().contains("to wait 7 s") && told.to_string().contains("Wait a minute"), "{told}");
+        let told = unknown("no answer", None, false, None).to_string();
+        assert!(told.contains("passbridge session list") && !told.contains("shows"), "{told}");
+        let told = other(&session);
+        assert!(told.to_string().ends_with("Nothing was changed") && told.exit_code() == 69, "{told}");
         let codes = [SessionRefusal::Key, SessionRefusal::Absent, SessionRefusal::Content, SessionRefusal::Unavailable];
-        assert_eq!(codes.map(|kind| refusal(kind, "x").exit_code()), [77, 64, 65, 69]);
+        assert_eq!(codes.map(|kind| refusal(kind, "x", None).exit_code()), [77, 64, 65, 69]);
     }
 
     #[test]

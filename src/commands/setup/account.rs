@@ -12,7 +12,7 @@ use super::args::{KEY_VARIABLE, NAME, SetupArgs, URL};
 use super::ask::Ask;
 use crate::cloud::rufus::account::Binding;
 use crate::cloud::rufus::{self, CallError, Client, ClientConfig, Listed};
-use crate::commands::account::{Progress, failure};
+use crate::commands::account::{Progress, failure, name};
 use crate::commands::{files, machine};
 use crate::config::edit::ConfigText;
 use crate::config::failure::Failure;
@@ -248,11 +248,11 @@ async fn binding(ask: &Ask, args: &SetupArgs, text: &ConfigText) -> Result<Bindi
     let of_the_box = args.name.clone().or_else(|| text.get("", "name").map(str::to_owned));
     let of_the_box = of_the_box.unwrap_or_else(|| NAME.to_owned());
     let own = args.serial.clone().or_else(|| machine::serial_number(root));
-    let not_empty = |typed: &str| if typed.is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) };
+    let is_name = |typed: &str| name(typed).map(|_| ());
     let (alias, serial_number) = match ask.attended && !args.bind {
         true => {
-            let alias = ask.line("Name of the new device", Some(of_the_box), not_empty).await?;
-            (alias, ask.line("Its serial number", own, not_empty).await?)
+            let alias = ask.line("Name of the new device", Some(of_the_box), is_name).await?;
+            (alias, ask.line("Its serial number", own, is_name).await?)
         }
         false => {
             let missing =

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use jiff::tz::TimeZone;
 
+use crate::commands::account::name;
 use crate::commands::args::ProtocolArg;
 use crate::commands::probe::Target;
 use crate::config;
@@ -46,14 +47,15 @@ pub(crate) struct SetupArgs {
     /// number is taken.
     #[arg(long, conflicts_with = "device")]
     pub(super) bind: bool,
-    /// Name of the new device; without it the name of the box.
-    #[arg(long, requires = "bind")]
+    /// Name of the new device; without it the name of the box. A device whose serial number was bound
+    /// before keeps its name.
+    #[arg(long, requires = "bind", value_parser = name)]
     pub(super) alias: Option<String>,
     /// Model of the new device; without it that of this machine.
-    #[arg(long, requires = "bind")]
+    #[arg(long, requires = "bind", value_parser = name)]
     pub(super) model: Option<String>,
     /// Serial number of the new device; without it that of this machine.
-    #[arg(long, requires = "bind")]
+    #[arg(long, requires = "bind", value_parser = name)]
     pub(super) serial: Option<String>,
     /// No cloud: reads are kept on the box.
     #[arg(long, conflicts_with_all = ["device", "bind", "url", "key_file", "key_stdin"])]

@@ -20,6 +20,11 @@ const PAGE: u64 = 4096;
 /// Bytes for which the line buffer keeps its memory. Only a state is longer, and a state is rare.
 const BUFFER_KEPT: usize = 1024 * 1024;
 
+/// Bytes that are read at once by whoever reads on.
+const READ_ON: usize = 256 * 1024;
+/// Bytes that are read at once by whoever wants a block of a segment.
+const READ_A_BLOCK: usize = 32 * 1024;
+
 /// One thing read from the log.
 #[derive(Debug)]
 pub enum LogLine {
@@ -83,7 +88,21 @@ impl LogReader {
         Self::begin(rest, 0)
     }
 
-    fn begin(mut rest: Vec<SegmentFile>, offset: u64) -> io::Result<Option<Self>> {
+    /// Starts at an offset of a segment, and ends with it. `before`: the first number of the next
+    /// segment. Returns `Ok(None)` if the segment is gone, or if it has no such offset.
+    pub fn open_segment(segment: &SegmentFile, before: u64, offset: u64) -> io::Result<Option<Self>> {
+        match Self::begin_with(Vec::from([segment.clone()]), offset, READ_A_BLOCK) {
+            Ok(reader) => Ok(reader.map(|reader| Self { before, ..reader })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin(rest: Vec<SegmentFile>, offset: u64) -> io::Result<Option<Self>> {
+        Self::begin_with(rest, offset, READ_ON)
+    }
+
+    fn begin_with(mut rest: Vec<SegmentFile>, offset: u64, ahead: usize) -> io::Result<Option<Self>> {
         let Some(segment) = rest.pop() else { return Ok(None) };
         let mut file = File::open(&segment.path)?;
         if let Some(before) = offset.checked_sub(1) {
@@ -94,7 +113,7 @@ impl LogReader {
         }
         file.seek(SeekFrom::Start(offset))?;
         Ok(Some(Self {
-            file: BufReader::with_capacity(256 * 1024, file),
+            file: BufReader::with_capacity(ahead, file),
             place: LogPlace { segment: segment.first, offset },
             line: 0,
             before: rest.last().map_or(u64::MAX, |segment| segment.first),
@@ -236,7 +255,7 @@ impl LogReader {
                 Err(error) => tracing::warn!(%error, segment = segment.first, "a log segment could not be opened"),
             }
         };
-        self.file = BufReader::with_capacity(256 * 1024, file);
+        self.file = BufReader::with_capacity(READ_ON, file);
         self.place = LogPlace { segment: segment.first, offset: 0 };
         self.line = 0;
         self.before = self.rest.last().map_or(u64::MAX, |segment| segment.first);

@@ -608,6 +608,38 @@ fn a_state_of_a_version_without_sinks_is_read_and_the_cursor_of_the_uplink_keeps
     assert_eq!(serde_json::from_value::<State>(json).unwrap(), state);
 }
 
+#[test]
+fn the_oldest_passing_on_its_way_is_told_and_one_that_is_sent_a_second_time_is_not() {
+    let item = |seq: u64, num: u64| UploadItem {
+        seq: Seq(seq),
+        num,
+        time_ms: 0,
+        corrected_ms: 0,
+        bib: "1".into(),
+        chip: "C1".into(),
+    };
+    let batch = |items: Vec<UploadItem>| {
+        UploadEvent::Batch(Batch { decoders: vec!["mat".into()], through: Seq(9), ..Batch::resend("D", "S", items) })
+    };
+    let mut fed = Fed::new(0);
+    let oldest = |fed: &Fed| fed.state.devices.get("D").and_then(DeviceFold::oldest_open).map(|seq| seq.0);
+    let now = "2026-07-06T10:00:00Z";
+    let put = |fed: &mut Fed, event| fed.put("D", now, Body::Upload(event));
+    put(&mut fed, batch(vec![item(4, 1), item(5, 2)]));
+    assert_eq!(oldest(&fed), Some(4));
+    put(&mut fed, UploadEvent::Accepted { device: "D".into(), first: 1, last: 1, duplicates: 0 });
+    assert_eq!(oldest(&fed), Some(5));
+    put(&mut fed, UploadEvent::Released { device: "D".into(), first: 2, last: 2 });
+    assert_eq!(oldest(&fed), Some(5), "it waits for a new number");
+    // Passing 4 is in the cloud with a wrong time, so it goes there again.
+    let (device, session) = ("D".into(), "S".into());
+    put(&mut fed, UploadEvent::Again { device, session, items: vec![item(4, 1)], next: Seq(5) });
+    put(&mut fed, batch(vec![item(5, 3), item(4, 4)]));
+    assert_eq!(oldest(&fed), Some(5));
+    put(&mut fed, UploadEvent::Accepted { device: "D".into(), first: 3, last: 4, duplicates: 0 });
+    assert_eq!(oldest(&fed), None);
+}
+
 fn hold() -> Body {
     Body::Control(Control::Hold { by: "timer".into() })
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cloud::audit::keep::ResendRange;
+use crate::cloud::uplink::Ends;
 use crate::config::failure::Failure;
 use crate::decoders::Range;
+use crate::export::found::{SearchQuery, Sought};
 use crate::journal::control::Held;
 use crate::journal::{Audited, SendAgainOrder};
 use crate::model::chip::Seq;
@@ -27,12 +29,21 @@ pub(super) const REPAIR_TIME: Duration = Duration::from_secs(900);
 /// own limits.
 pub(super) const SESSION_TIME: Duration = Duration::from_secs(240);
 
+/// How long a search may take: a log whose segments have no index yet is read as a whole.
+pub(super) const SEARCH_TIME: Duration = Duration::from_secs(120);
+
 /// A request. Each variant shows the form of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ControlRequest {
     /// Answers with the [`crate::status::Snapshot`].
     Status,
+    /// `{"reads": [READ, …]}`: the newest reads, the newest first, each a
+    /// [`crate::status::RecentRead`].
+    Reads {
+        /// How many at most.
+        limit: usize,
+    },
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
     /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends again
@@ -159,12 +170,16 @@ pub enum ControlRequest {
         by: String,
     },
     /// Opens a session, after what waits went into the one that is active. The answer is that of
-    /// [`super::session::answer`].
+    /// [`super::session::answer`]. If the client closes its connection before the call to the cloud
+    /// begins, also only for writing, the order is withdrawn.
     SessionOpen {
         /// The device.
         device: String,
         /// The name of the new session.
         alias: String,
+        /// The session that was shown as active, and that may end: `"nothing"`, `{"session": TOKEN}`, or
+        /// `"unseen"` (whichever is active).
+        ends: Ends,
         /// Who asks, for the log.
         by: String,
     },
@@ -180,6 +195,21 @@ pub enum ControlRequest {
     /// `{"tried": N}`: sends again the passings of every device that were set aside because the
     /// cloud failed at them.
     TryAgain,
+    /// The [`crate::export::found::SearchAnswer`]: the reads of a chip or of a bib.
+    Search {
+        /// What is looked for.
+        query: SearchQuery,
+    },
+    /// `{"following": true, "durable": N}`: then a line for each read after entry `after`, as it
+    /// becomes durable ([`super::follow`]), until the client disconnects.
+    Follow {
+        /// The last entry that the client knows.
+        after: u64,
+        /// The chip or the bib.
+        what: Sought,
+        /// Only this decoder with all its sources, or only this source.
+        decoder: Option<String>,
+    },
     /// `{"decoder": NAME, "answer": "recording" | "refused" | "unknown", "header": [[KEY, VALUE],
     /// …], "why": …}`. After `recording`, lines of a capture file ([`crate::link::capture`])
     /// without its header follow until the client disconnects.
@@ -190,19 +220,27 @@ pub enum ControlRequest {
 }
 
 impl ControlRequest {
+    /// The request is withdrawn if its client leaves.
+    pub(super) fn is_order(&self) -> bool {
+        matches!(self, Self::SessionOpen { .. } | Self::SessionClose { .. })
+    }
+
     /// How long the answer may take to arrive.
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Status
+            | Self::Reads { .. }
             | Self::Durable
             | Self::Audited { .. }
             | Self::Rewind { .. }
             | Self::TryAgain
+            | Self::Follow { .. }
             | Self::Marker { .. }
             | Self::RestartLink { .. }
             | Self::Seen { .. }
             | Self::Capture { .. } => ANSWER_TIME,
             Self::SessionOpen { .. } | Self::SessionClose { .. } => SESSION_TIME,
+            Self::Search { .. } => SEARCH_TIME,
             // They wait until reads that are held back are released.
             Self::Correct { .. } | Self::SendAgain { .. } | Self::Hold { .. } | Self::Release { .. } => REPAIR_TIME,
             Self::SetAsideRelease { .. } | Self::SetAsideDrop { .. } | Self::Resend { .. } => REPAIR_TIME,
@@ -217,7 +255,7 @@ impl ControlRequest {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody listens.
-    #[error("passbridge does not run here (nobody listens at {})", .0.display())]
+    #[error("passbridge does not run here (nobody listens at {}). To start it: sudo systemctl start passbridge", .0.display())]
     NotRunning(PathBuf),
     /// This user may not ask.
     #[error("this user may not ask passbridge at {}: use sudo, or join the group of the service", .0.display())]
@@ -230,7 +268,7 @@ pub enum ControlError {
         /// The exit code.
         code: u64,
     },
-    /// The daemon runs, but it gave no answer.
+    /// The daemon runs, but it gave no answer. What was asked for may have been done.
     #[error("passbridge gives no answer at {}: {why}", path.display())]
     NoAnswer {
         /// The socket.
@@ -238,13 +276,18 @@ pub enum ControlError {
         /// What happened instead.
         why: String,
     },
+    /// The daemon answers that it did not do it.
+    #[error("{0}")]
+    NotDone(String),
 }
 
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         let message = error.to_string();
         match error {
-            ControlError::NotRunning(_) | ControlError::NoAnswer { .. } => Self::unavailable(message),
+            ControlError::NotRunning(_) | ControlError::NoAnswer { .. } | ControlError::NotDone(_) => {
+                Self::unavailable(message)
+            }
             ControlError::Forbidden(_) => Self::permission(message),
             ControlError::Refused { code: 64, .. } => Self::usage(message),
             ControlError::Refused { code: 74, .. } => Self::io(message),

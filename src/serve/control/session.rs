@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `opened` | `token`, `alias`, `before` (null, or `token` and `alias`), `left`, `on_their_way` |
 //! | `closed` | `token`, `left`, `on_their_way` |
-//! | `failed` | `kind` (`key`, `absent`, `content`, `unavailable`), `why` |
-//! | `unknown` | `why`, `asked` (whether the cloud could be asked since), `active` (null, or `token` and `alias`) |
+//! | `failed` | `kind` (`key`, `absent`, `content`, `unavailable`), `why`, `retry_after_s` (null, or seconds) |
+//! | `other` | `active` (`token` and `alias`): another session is active than the one that may end |
+//! | `unknown` | `why`, `retry_after_s`, `asked` (whether the cloud could be asked since), `active` (null, or `token` and `alias`) |
 //! | `elsewhere` | none: this daemon does not upload to the device |
 
 use serde::{Deserialize, Serialize};
@@ -47,11 +48,20 @@ pub(crate) enum Changed {
         kind: SessionRefusal,
         /// What the cloud answered, or why it did not.
         why: String,
+        /// The seconds that the cloud asks to wait.
+        retry_after_s: Option<u64>,
+    },
+    /// Nothing was done: nobody agreed to the end of the session that is active.
+    Other {
+        /// That session.
+        active: Named,
     },
     /// Nobody knows whether it was done.
     Unknown {
         /// What happened to the call.
         why: String,
+        /// The seconds that the cloud asks to wait.
+        retry_after_s: Option<u64>,
         /// Whether the cloud could be asked for the active session since.
         asked: bool,
         /// What it showed.
@@ -114,13 +124,26 @@ impl From<SessionChange> for Changed {
                 on_their_way,
             },
             Outcome::Closed { token } => Self::Closed { token, left, on_their_way },
-            Outcome::Failed(error) => Self::Failed { kind: SessionRefusal::from(&error), why: error.to_string() },
-            Outcome::Unknown { error, active } => Self::Unknown {
-                why: error.to_string(),
-                asked: active.is_some(),
-                active: active.flatten().as_ref().map(Named::from),
-            },
+            Outcome::Failed(error) => Self::failed(&error),
+            Outcome::Other(session) => Self::Other { active: Named::from(&session) },
+            Outcome::Unknown { error, active } => Self::unknown(&error, active.as_ref().map(Option::as_ref)),
         }
+    }
+}
+
+impl Changed {
+    /// Nothing was done, for this reason.
+    pub(crate) fn failed(error: &CallError) -> Self {
+        let (kind, why) = (SessionRefusal::from(error), error.to_string());
+        Self::Failed { kind, why, retry_after_s: error.retry_after().map(|wait| wait.as_secs()) }
+    }
+
+    /// Nobody knows whether it was done. `active` is what the cloud shows since; `None` if it could
+    /// not be asked.
+    pub(crate) fn unknown(error: &CallError, active: Option<Option<&Session>>) -> Self {
+        let (why, asked) = (error.to_string(), active.is_some());
+        let retry_after_s = error.retry_after().map(|wait| wait.as_secs());
+        Self::Unknown { why, retry_after_s, asked, active: active.flatten().map(Named::from) }
     }
 }
 
@@ -129,6 +152,9 @@ pub(super) fn answer(done: Result<SessionChange, OpsError>) -> Result<Value, Ops
     let changed = match done {
         Ok(change) => change.into(),
         Err(OpsError::UnknownDevice(_)) => Changed::Elsewhere,
+        Err(error @ OpsError::StoppedAmid) => {
+            Changed::Unknown { why: error.to_string(), retry_after_s: None, asked: false, active: None }
+        }
         Err(error) => return Err(error),
     };
     // Plain data with string keys, so this cannot fail.

@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::status::{BoxState, ChargeState, LatencyHistogram, LinkState, Snapshot, UploadState};
+use crate::status::{BoxState, ChargeState, LatencyHistogram, LinkState, ProblemCode, Snapshot, UploadState};
 
 /// The content type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -12,19 +12,28 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// journal. The others start at zero with the process.
 pub(super) fn text(status: &Snapshot) -> String {
     let mut page = WebPage(String::with_capacity(8 << 10));
-    page.family("passbridge_build_info", "gauge", "Version and name of the box; always 1.");
+    page.family(
+        "passbridge_build_info",
+        "gauge",
+        "The version of passbridge and the name of the box. The value is always 1.",
+    );
     page.sample(&[("version", &status.version), ("name", &status.name)], 1);
-    page.single("passbridge_uptime_seconds", "gauge", "Since the start of the process.", status.uptime_s);
-    page.single("passbridge_ready", "gauge", "1 while reads can be kept.", u8::from(status.ready));
-    page.family("passbridge_state", "gauge", "1 for the state of the box.");
+    page.single("passbridge_uptime_seconds", "gauge", "Time since the start of the process.", status.uptime_s);
+    page.single("passbridge_ready", "gauge", "1 while reads can be kept, otherwise 0.", u8::from(status.ready));
+    page.family("passbridge_state", "gauge", "1 for the state that the box is in, 0 for the others.");
     for state in BoxState::ALL {
         page.sample(&[("state", state.word())], u8::from(status.state == state));
     }
-    page.family("passbridge_problem", "gauge", "Problems shown now; the value is when each began.");
+    page.family(
+        "passbridge_problem",
+        "gauge",
+        "One for each problem that is shown now. The value is the time at which it began, in seconds since 1970.",
+    );
     for problem in &status.problems {
         let labels = [("code", problem.code.as_str()), ("about", problem.about.as_str())];
         page.sample(&labels, problem.since.as_second());
     }
+    problems(status, &mut page);
     decoders(status, &mut page);
     journal(status, &mut page);
     uploads(status, &mut page);
@@ -34,8 +43,28 @@ pub(super) fn text(status: &Snapshot) -> String {
     page.0
 }
 
+/// Every problem that a box can have, with zeros. An alert on a series that is not there would be
+/// silent for ever after a change of its name.
+fn problems(status: &Snapshot, page: &mut WebPage) {
+    let help = "How many subjects have this problem now. `state` is the state of the box that it causes, or none.";
+    page.family("passbridge_problems", "gauge", help);
+    for code in ProblemCode::ALL {
+        let shown = status.problems.iter().filter(|problem| problem.code == code.word()).count();
+        let state = code.cause().state().map_or("none", BoxState::word);
+        let labels = [("code", code.word()), ("severity", code.severity().word()), ("state", state)];
+        page.sample(&labels, shown);
+    }
+    // Also while a worse state than the hold is shown.
+    let held = u8::from(status.hold.is_some() || status.state == BoxState::Hold);
+    page.single("passbridge_hold", "gauge", "1 while a person holds the upload back, otherwise 0.", held);
+}
+
 fn decoders(status: &Snapshot, page: &mut WebPage) {
-    page.family("passbridge_decoder_state", "gauge", "1 for the state that a decoder's link is in.");
+    page.family(
+        "passbridge_decoder_state",
+        "gauge",
+        "1 for the state that the link of a decoder is in, 0 for the others.",
+    );
     for decoder in &status.decoders {
         for (state, name) in [
             (LinkState::Connecting, "connecting"),
@@ -47,23 +76,37 @@ fn decoders(status: &Snapshot, page: &mut WebPage) {
             page.sample(&labels, u8::from(decoder.state == state));
         }
     }
-    page.each_decoder(status, "reads_total", "counter", "Reads kept since the start.", |d| Some(d.reads as f64));
-    let help = "Those of a location with a device of its own.";
+    page.each_decoder(
+        status,
+        "reads_total",
+        "counter",
+        "Reads of this decoder that were kept since the start of the process.",
+        |d| Some(d.reads as f64),
+    );
+    let help = "Reads of a location that has a device of its own, since the start of the process.";
     page.family("passbridge_decoder_location_reads_total", "counter", help);
     for decoder in &status.decoders {
         for (location, reads) in &decoder.locations {
             page.sample(&[("decoder", decoder.name.as_str()), ("location", location)], *reads);
         }
     }
-    page.each_decoder(status, "markers_total", "counter", "Markers kept since the start.", |d| Some(d.markers as f64));
-    let help = "Frames rejected since the start.";
+    page.each_decoder(
+        status,
+        "markers_total",
+        "counter",
+        "Markers (gun, trigger) that were kept since the start of the process.",
+        |d| Some(d.markers as f64),
+    );
+    let help = "Frames that were rejected since the start of the process.";
     page.each_decoder(status, "rejected_total", "counter", help, |d| Some(d.rejected as f64));
-    let help = "Reads lost because buffer and disk were full.";
+    let help = "Reads that were lost because the buffer and the disk were full.";
     page.each_decoder(status, "dropped_total", "counter", help, |d| Some(d.dropped as f64));
-    page.each_decoder(status, "buffered", "gauge", "Frames received, not yet durable.", |d| Some(d.buffered as f64));
-    let help = "Decoder clock minus box clock.";
+    page.each_decoder(status, "buffered", "gauge", "Frames that were received and are not durable yet.", |d| {
+        Some(d.buffered as f64)
+    });
+    let help = "The clock of the decoder minus the clock of this box.";
     page.each_decoder(status, "clock_offset_seconds", "gauge", help, |d| Some(d.clock_offset_ms? as f64 / 1e3));
-    let help = "When the last read was received.";
+    let help = "The time at which the last read was received, in seconds since 1970.";
     page.each_decoder(status, "last_read_timestamp_seconds", "gauge", help, |d| {
         Some(d.last_read.as_ref()?.received.as_millisecond() as f64 / 1e3)
     });
@@ -71,13 +114,32 @@ fn decoders(status: &Snapshot, page: &mut WebPage) {
 
 fn journal(status: &Snapshot, page: &mut WebPage) {
     let journal = &status.journal;
-    page.single("passbridge_journal_head", "gauge", "Last sequence number given.", journal.head);
-    page.single("passbridge_journal_durable", "gauge", "Last number that survives a power cut.", journal.durable);
+    page.single(
+        "passbridge_journal_head",
+        "gauge",
+        "The last sequence number that was given to an entry of the log.",
+        journal.head,
+    );
+    page.single(
+        "passbridge_journal_durable",
+        "gauge",
+        "The last sequence number that would survive a power cut.",
+        journal.durable,
+    );
     page.single("passbridge_journal_pending", "gauge", "Reads that wait for the cloud.", journal.pending);
-    page.single("passbridge_journal_quarantined_total", "counter", "Passings set aside, ever.", journal.dead_letters);
-    let help = "Reads that repeated one kept before, and were not sent again.";
+    page.single(
+        "passbridge_journal_quarantined_total",
+        "counter",
+        "Passings that were ever set aside because the cloud refused them.",
+        journal.dead_letters,
+    );
+    let help = "Reads since the start of the process that repeated an earlier one. They were not sent again.";
     page.single("passbridge_journal_repeats_total", "counter", help, journal.duplicates);
-    page.family("passbridge_reads", "gauge", "Reads since the journal was begun, by what became of them.");
+    page.family(
+        "passbridge_reads",
+        "gauge",
+        "Reads since the journal was begun, by what became of them. `kept` is the sum of the others.",
+    );
     let reads = journal.reads.unwrap_or_default();
     for (what, count) in [
         ("kept", reads.kept),
@@ -95,15 +157,34 @@ fn journal(status: &Snapshot, page: &mut WebPage) {
             page.sample(&[("what", what)], count);
         }
     }
-    page.single("passbridge_journal_bytes", "gauge", "Bytes on disk.", journal.bytes);
-    page.single("passbridge_journal_free_bytes", "gauge", "Bytes free on its file system.", journal.free_bytes);
+    page.single("passbridge_journal_bytes", "gauge", "Bytes of the log and the queue on the disk.", journal.bytes);
+    page.single(
+        "passbridge_journal_free_bytes",
+        "gauge",
+        "Bytes that are free on the file system of the journal.",
+        journal.free_bytes,
+    );
     let oldest = journal.oldest_pending_s.unwrap_or(0);
-    page.single("passbridge_journal_oldest_pending_seconds", "gauge", "Age of the oldest that waits, or 0.", oldest);
-    page.single("passbridge_journal_serving", "gauge", "1 while the queue serves.", u8::from(journal.serving));
+    page.single(
+        "passbridge_journal_oldest_pending_seconds",
+        "gauge",
+        "Age of the oldest read that waits for the cloud, or 0 if none waits.",
+        oldest,
+    );
+    page.single(
+        "passbridge_journal_serving",
+        "gauge",
+        "1 while the upload queue works, 0 while it opens or is rebuilt.",
+        u8::from(journal.serving),
+    );
 }
 
 fn uploads(status: &Snapshot, page: &mut WebPage) {
-    page.family("passbridge_upload_state", "gauge", "1 for the state that a device's upload is in.");
+    page.family(
+        "passbridge_upload_state",
+        "gauge",
+        "1 for the state that the upload of a device is in, 0 for the others.",
+    );
     for upload in &status.uploads {
         for (state, name) in [
             (UploadState::Idle, "idle"),
@@ -117,15 +198,23 @@ fn uploads(status: &Snapshot, page: &mut WebPage) {
             page.sample(&labels, u8::from(upload.state == state));
         }
     }
-    page.family("passbridge_upload_sent_total", "counter", "Passings the cloud acknowledged, ever.");
+    page.family("passbridge_upload_sent_total", "counter", "Passings that the cloud ever acknowledged.");
     for upload in &status.uploads {
         page.sample(&[("device", &upload.device_id)], upload.sent);
     }
-    page.family("passbridge_upload_duplicates_total", "counter", "Of them, those the cloud had already.");
+    page.family(
+        "passbridge_upload_duplicates_total",
+        "counter",
+        "Passings that the cloud acknowledged and had already.",
+    );
     for upload in &status.uploads {
         page.sample(&[("device", &upload.device_id)], upload.duplicates);
     }
-    page.family("passbridge_upload_last_ok_timestamp_seconds", "gauge", "When the cloud last acknowledged.");
+    page.family(
+        "passbridge_upload_last_ok_timestamp_seconds",
+        "gauge",
+        "The time at which the cloud last acknowledged a passing, in seconds since 1970.",
+    );
     for upload in &status.uploads {
         if let Some(last) = upload.last_ok {
             page.sample(&[("device", &upload.device_id)], last.as_millisecond() as f64 / 1e3);
@@ -136,7 +225,11 @@ fn uploads(status: &Snapshot, page: &mut WebPage) {
 fn audits(status: &Snapshot, page: &mut WebPage) {
     let audits =
         || status.uploads.iter().filter_map(|upload| Some((upload.device_id.as_str(), upload.audit.as_ref()?)));
-    page.family("passbridge_audit_equal", "gauge", "1 if the last audit found journal and cloud equal.");
+    page.family(
+        "passbridge_audit_equal",
+        "gauge",
+        "1 if the last audit found the journal and the cloud equal, otherwise 0.",
+    );
     for (device, audit) in audits() {
         page.sample(&[("device", device)], u8::from(audit.equal));
     }
@@ -154,19 +247,23 @@ fn audits(status: &Snapshot, page: &mut WebPage) {
             page.sample(&[("device", device), ("found", found)], count);
         }
     }
-    page.family("passbridge_audit_timestamp_seconds", "gauge", "When the last audit was made.");
+    page.family(
+        "passbridge_audit_timestamp_seconds",
+        "gauge",
+        "The time at which the last audit was made, in seconds since 1970.",
+    );
     for (device, audit) in audits() {
         page.sample(&[("device", device)], audit.at.as_second());
     }
 }
 
 fn latency(status: &Snapshot, page: &mut WebPage) {
-    let help = "From the receipt of a read until it is durable on this box.";
+    let help = "Time from the receipt of a read until it was durable on this box.";
     page.family("passbridge_read_to_kept_seconds", "histogram", help);
     for decoder in &status.decoders {
         page.histogram(("decoder", &decoder.name), &decoder.read_to_kept);
     }
-    let help = "From the receipt of a read by this process until its passing is in the cloud.";
+    let help = "Time from the receipt of a read by this process until its passing was in the cloud.";
     page.family("passbridge_read_to_cloud_seconds", "histogram", help);
     for upload in &status.uploads {
         page.histogram(("device", &upload.device_id), &upload.read_to_cloud);
@@ -176,28 +273,46 @@ fn latency(status: &Snapshot, page: &mut WebPage) {
 /// Only what the machine tells.
 fn machine(status: &Snapshot, page: &mut WebPage) {
     let Some(machine) = &status.machine else { return };
-    page.family("passbridge_machine_info", "gauge", "Kernel, architecture and model; always 1.");
+    page.family(
+        "passbridge_machine_info",
+        "gauge",
+        "The kernel, the architecture and the model of the machine. The value is always 1.",
+    );
     let model = machine.model.as_deref().unwrap_or_default();
     page.sample(&[("kernel", &machine.kernel), ("architecture", &machine.architecture), ("model", model)], 1);
-    let help = "Since the machine was switched on.";
+    let help = "Time since the machine was switched on.";
     page.single("passbridge_machine_uptime_seconds", "gauge", help, machine.uptime_s);
     if let Some(degrees) = machine.temperature_c {
-        page.single("passbridge_machine_temperature_celsius", "gauge", "Of the hottest part.", degrees);
+        page.single(
+            "passbridge_machine_temperature_celsius",
+            "gauge",
+            "The temperature of the hottest part of the machine.",
+            degrees,
+        );
     }
     if let Some(online) = machine.mains_online {
-        page.single("passbridge_machine_mains_online", "gauge", "1 while a supply gives power.", u8::from(online));
+        page.single(
+            "passbridge_machine_mains_online",
+            "gauge",
+            "1 while a supply gives power, otherwise 0.",
+            u8::from(online),
+        );
     }
     if let Some(low) = machine.under_voltage {
-        let help = "1 while the power supply gives too little voltage.";
+        let help = "1 while the power supply gives too little voltage, otherwise 0.";
         page.single("passbridge_machine_under_voltage", "gauge", help, u8::from(low));
     }
-    page.family("passbridge_machine_battery_ratio", "gauge", "Charge of a battery, 0 to 1.");
+    page.family("passbridge_machine_battery_ratio", "gauge", "The charge of a battery, from 0 to 1.");
     for battery in &machine.batteries {
         if let Some(percent) = battery.percent {
             page.sample(&[("battery", &battery.name)], f64::from(percent) / 100.0);
         }
     }
-    page.family("passbridge_machine_battery_discharging", "gauge", "1 while the machine lives on the battery.");
+    page.family(
+        "passbridge_machine_battery_discharging",
+        "gauge",
+        "1 while the machine lives on the battery, otherwise 0.",
+    );
     for battery in &machine.batteries {
         if let Some(state) = battery.state {
             page.sample(&[("battery", &battery.name)], u8::from(state == ChargeState::Discharging));
@@ -270,115 +385,4 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-    use std::time::{Duration, Instant};
-
-    use super::*;
-    use crate::model::chip::Seq;
-    use crate::status::{BatteryStatus, Board, KeptReads, MachineStatus, ProblemCode};
-
-    /// Reads a page as Prometheus does, and checks what it would refuse or take for nonsense.
-    /// Returns the value of each series.
-    fn parse(page: &str) -> BTreeMap<String, f64> {
-        let (mut series, mut families, mut histograms) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        let (mut family, mut kind) = ("", "");
-        for line in page.lines() {
-            if let Some(rest) = line.strip_prefix("# TYPE ") {
-                (family, kind) = rest.split_once(' ').unwrap();
-                assert!(families.insert(family), "{family} comes twice");
-            }
-            if line.starts_with('#') {
-                continue;
-            }
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            let value: f64 = value.parse().unwrap();
-            assert!(series.insert(name.to_owned(), value).is_none(), "{name} comes twice");
-            let (metric, labels) = name.split_once('{').unwrap_or((name, "}"));
-            let end = metric.strip_prefix(family).unwrap_or_else(|| panic!("{line} in family {family}"));
-            if kind != "histogram" {
-                assert_eq!(end, "", "{line}");
-                continue;
-            }
-            let (labels, bound) = match labels.split_once(",le=\"") {
-                Some((labels, bound)) => (labels, bound.trim_end_matches("\"}")),
-                None => (labels.trim_end_matches('}'), ""),
-            };
-            let parts: &mut Vec<(String, String, f64)> = histograms.entry((family, labels)).or_default();
-            parts.push((end.to_owned(), bound.to_owned(), value));
-        }
-        for (which, parts) in histograms {
-            let mut before = (f64::NEG_INFINITY, 0.0);
-            let buckets = parts.iter().filter(|(end, ..)| end == "_bucket");
-            for (_, bound, count) in buckets {
-                let bound = bound.replace("+Inf", "inf").parse::<f64>().unwrap();
-                assert!(bound > before.0 && *count >= before.1, "{which:?} at {bound}: {count} after {before:?}");
-                before = (bound, *count);
-            }
-            assert_eq!(before.0, f64::INFINITY, "{which:?} has no last bucket");
-            let of = |wanted: &str| -> Vec<f64> {
-                parts.iter().filter(|(end, ..)| end == wanted).map(|(.., value)| *value).collect()
-            };
-            assert_eq!(of("_count"), [before.1], "{which:?}");
-            assert_eq!(of("_sum").len(), 1, "{which:?}");
-        }
-        series
-    }
-
-    #[test]
-    fn both_histograms_and_the_machine_are_there_and_prometheus_takes_the_page() {
-        let board = Board::new("finish");
-        board.decoder("mat", |_| {});
-        board.decoder("a \"spare\", mat", |_| {});
-        board.upload("DEVICE", |_| {});
-        let received = Instant::now();
-        let kept = |first, last, reads, received| KeptReads { entries: (Seq(first), Seq(last)), reads, received };
-        let groups = [kept(1, 3, 3, received), kept(4, 5, 0, received), kept(6, 6, 1, received)];
-        board.kept("mat", received + Duration::from_millis(3), groups.into_iter());
-        board.arrived("DEVICE", [1, 2, 6].map(Seq).into_iter());
-        board.arrived("ANOTHER", [Seq(3)].into_iter());
-        let battery = BatteryStatus { name: "BAT0".to_owned(), percent: Some(64), state: Some(ChargeState::Full) };
-        let machine = MachineStatus { uptime_s: 9, temperature_c: Some(-5), ..MachineStatus::default() };
-        board.machine(MachineStatus { batteries: vec![battery], mains_online: Some(true), ..machine });
-        let page = text(&board.snapshot());
-        let series = parse(&page);
-        let value = |name: &str| *series.get(name).unwrap_or_else(|| panic!("no {name} in {page}"));
-        assert_eq!(value("passbridge_read_to_kept_seconds_bucket{decoder=\"mat\",le=\"0.002\"}"), 0.0);
-        assert_eq!(value("passbridge_read_to_kept_seconds_bucket{decoder=\"mat\",le=\"0.005\"}"), 4.0);
-        assert_eq!(value("passbridge_read_to_kept_seconds_bucket{decoder=\"mat\",le=\"+Inf\"}"), 4.0);
-        assert_eq!(value("passbridge_read_to_kept_seconds_sum{decoder=\"mat\"}"), 0.012);
-        assert_eq!(value("passbridge_read_to_kept_seconds_count{decoder=\"a \\\"spare\\\", mat\"}"), 0.0);
-        assert_eq!(value("passbridge_read_to_cloud_seconds_count{device=\"DEVICE\"}"), 3.0);
-        assert_eq!(value("passbridge_machine_temperature_celsius"), -5.0);
-        assert_eq!(value("passbridge_machine_battery_ratio{battery=\"BAT0\"}"), 0.64);
-        assert_eq!(value("passbridge_machine_battery_discharging{battery=\"BAT0\"}"), 0.0);
-        assert_eq!(value("passbridge_machine_mains_online"), 1.0);
-        let figures = board.snapshot().latency;
-        assert_eq!(figures.kept.map(|kept| (kept.reads, kept.worst)), Some((4, Duration::from_millis(3))));
-        assert_eq!(figures.cloud.map(|cloud| cloud.reads), Some(3));
-    }
-
-    #[test]
-    fn labels_are_escaped_and_every_sample_follows_the_type_of_its_family() {
-        let board = Board::new("fin\"ish\\\n");
-        board.decoder("mat", |decoder| {
-            decoder.reads = 7;
-            decoder.clock_offset_ms = Some(-1500);
-            decoder.locations = [("10 km".to_owned(), 4)].into();
-        });
-        board.upload("DEVICE", |upload| upload.sent = 3);
-        board.raise(ProblemCode::DiskFull, "", "full");
-        let page = text(&board.snapshot());
-        assert!(page.contains("name=\"fin\\\"ish\\\\\\n\"} 1\n"), "{page}");
-        assert!(page.contains("\npassbridge_decoder_reads_total{decoder=\"mat\"} 7\n"));
-        assert!(
-            page.contains("\npassbridge_decoder_location_reads_total{decoder=\"mat\",location=\"10 km\"} 4\n"),
-            "{page}"
-        );
-        assert!(page.contains("\npassbridge_decoder_clock_offset_seconds{decoder=\"mat\"} -1.5\n"));
-        assert!(page.contains("\npassbridge_upload_sent_total{device=\"DEVICE\"} 3\n"));
-        assert!(page.contains("\npassbridge_ready 0\n"));
-        parse(&page);
-        assert!(page.ends_with('\n'));
-    }
-}
+mod tests;

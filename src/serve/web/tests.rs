@@ -7,7 +7,15 @@ use tokio::task::JoinHandle;
 
 use super::artist::tests::no_sources;
 use super::*;
+use crate::decoders::{Frame, Framed};
+use crate::history::PlotHistory;
+use crate::journal::{Journal, JournalConfig};
+use crate::model::chip::ChipRead;
+use crate::model::clock::Zones;
+use crate::serve::ops::{Decoders, Past, Repairs};
 use crate::status::{ProblemCode, RecentRead, Snapshot};
+
+mod page;
 
 /// Longest wait for anything that should happen at once.
 const SOON: Duration = Duration::from_secs(10);
@@ -19,12 +27,24 @@ struct Served {
     task: JoinHandle<()>,
 }
 
+/// Commands of a box whose journal is not open.
+fn ops(board: &Board) -> watch::Receiver<Ops> {
+    let ops = Ops::new(board.clone(), Repairs::new(), Decoders::new(), watch::Sender::default());
+    watch::channel(ops).1
+}
+
 async fn serve_with(token: Option<&str>) -> Served {
+    serve_past(token, None).await
+}
+
+async fn serve_past(token: Option<&str>, past: Option<Past>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
+    let ops = ops(&board).borrow().clone();
+    let ops = if let Some(past) = past { ops.with_past(past) } else { ops };
+    let ops = watch::channel(ops).1;
     let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
-    let task =
-        tokio::spawn(serve(page, board.clone(), no_sources(), watch::Sender::new(access).subscribe(), stop.clone()));
+    let task = tokio::spawn(serve(page, ops, no_sources(), watch::Sender::new(access).subscribe(), stop.clone()));
     Served { address, board, stop, task }
 }
 
@@ -54,6 +74,26 @@ fn read(seq: u64) -> RecentRead {
 }
 
 #[tokio::test]
+async fn a_search_that_asks_for_nothing_says_what_to_ask_for_and_one_before_the_journal_is_open_says_that() {
+    let served = serve_with(None).await;
+    for (path, why) in [
+        ("/api/search", "q must be"),
+        ("/api/search?q=%20", "q must be"),
+        ("/api/search?q=7&limit=0", "limit must be"),
+        ("/api/search?q=7&limit=1001", "limit must be"),
+        ("/api/search?q=7&from=10:00", "from must be an instant"),
+        ("/api/search?q=7&to=x", "to must be an instant"),
+        ("/api/search?q=7&q=8", "the address must be"),
+    ] {
+        let (status, body) = served.get(path, "").await;
+        assert!(status == 400 && body.contains(why), "{path}: {status} {body}");
+    }
+    assert_eq!(served.get("/api/search?q=7", "").await, (503, "there is no journal\n".to_owned()));
+    let locked = serve_with(Some("secret")).await;
+    assert_eq!(locked.get("/api/search?q=7", "").await.0, 401);
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_one_clear_line_and_exit_78() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -71,7 +111,7 @@ async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let mut changed = board.changed();
     let open = watch::Sender::new(Audience::Open).subscribe();
-    let task = tokio::spawn(serve(page, board.clone(), no_sources(), open, stop.clone()));
+    let task = tokio::spawn(serve(page, ops(&board), no_sources(), open, stop.clone()));
     timeout(SOON, changed.changed()).await.unwrap().unwrap();
     assert_eq!(board.snapshot().problems[0].code, "status_address");
     stop.cancel();
@@ -347,7 +387,8 @@ async fn when_every_place_is_taken_who_is_connected_is_served_and_the_next_one_s
     let mut good = TcpStream::connect(served.address).await.unwrap();
     let mut answer = [0; 4096];
     let mut slow = Vec::new();
-    for at in 0..CONNECTIONS * 2 {
+    // More would wait for a place in the queue of the kernel, and not of this box.
+    for at in 0..CONNECTIONS + 64 {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
         let _ = stream.write_all(&b"GET / HTTP/1.1\r\nhost: lo"[..at % 25]).await;
         slow.push(stream);
@@ -436,4 +477,62 @@ async fn no_bytes_make_the_page_stop() {
     }
     assert_eq!(served.get("/healthz", "").await.0, 200);
     assert!(!served.task.is_finished());
+}
+
+/// A box that kept a read of a chip with an unpleasant name.
+async fn past(dir: &std::path::Path, reports: usize) -> Past {
+    let board = Board::new("finish");
+    let (dead_time, keep_days, keep_bytes, segment_bytes) = (Duration::ZERO, 30, 1 << 30, 1 << 30);
+    let zones = Zones::default();
+    let config =
+        JournalConfig { dir: dir.into(), dead_time, zones: zones.clone(), keep_days, keep_bytes, segment_bytes };
+    let journal = Journal::open(config, board.clone()).unwrap();
+    let read = ChipRead::new("<script>alert(1)</script>", "2027-01-15T12:00:00".parse().unwrap());
+    let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
+    journal.append("mat", board.now(), frames).await.unwrap();
+    journal.close().await;
+    let plots = PlotHistory::new(["mat".to_owned()], true, board);
+    Past { plots, data_dir: dir.into(), zones, reports: Arc::new(Semaphore::new(reports)) }
+}
+
+#[tokio::test]
+async fn the_report_is_a_page_with_the_rules_of_every_page_and_a_chip_is_text_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve_past(None, Some(past(dir.path(), 1).await)).await;
+    served.board.journal(|journal| journal.durable = 9); // as the journal of a daemon shows it
+    let page = served.raw(b"GET /report HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("text/html; charset=utf-8"), "{page}");
+    assert!(page.contains("content-security-policy: default-src") && !page.contains("<script"), "{page}");
+    assert!(page.contains("&#60;script&#62;alert(1)"), "{page}");
+    let (code, style) = served.get("/assets/report.css", "").await;
+    assert!(code == 200 && style.contains("@media print"));
+    let (code, json) = served.get("/api/report?day=today", "").await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["decoders"][0]["reads"]), (200, &1.into()));
+    let (_, json) = served.get("/api/report?day=2001-01-01", "").await;
+    assert!(json.contains("no entry of this time"), "{json}");
+    assert_eq!(served.get("/report?day=yesterday", "").await.0, 400);
+    // While a report is made for somebody else.
+    let busy = serve_past(None, Some(past(dir.path(), 0).await)).await;
+    let (code, why) = busy.get("/report", "").await;
+    assert!(code == 503 && why.contains("try again"), "{code} {why}");
+    let closed = serve_past(Some("secret"), Some(past(dir.path(), 1).await)).await;
+    assert_eq!((closed.get("/report", "").await.0, closed.get("/api/history?span=6h", "").await.0), (401, 401));
+}
+
+#[tokio::test]
+async fn the_data_of_the_plots_are_json_and_what_is_not_known_is_null() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve_past(None, Some(past(dir.path(), 1).await)).await;
+    for (span, step, cells) in [("10m", 10, 60), ("6h", 300, 72)] {
+        let (code, json) = served.get(&format!("/api/history?span={span}"), "").await;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((code, &json["step_s"], json["cells"].as_array().unwrap().len()), (200, &step.into(), cells));
+        assert_eq!(json["cells"][0]["reads"], serde_json::Value::Null);
+        let names: Vec<_> = json["strips"].as_array().unwrap().iter().map(|strip| strip["name"].clone()).collect();
+        assert_eq!(names, ["mat", "this box", "internet"]);
+    }
+    assert_eq!(served.get("/api/history", "").await.0, 400);
+    assert_eq!(served.get("/api/history?span=1h", "").await.0, 400);
+    assert_eq!(serve_with(None).await.get("/api/history?span=6h", "").await.0, 503);
 }

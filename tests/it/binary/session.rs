@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use passbridge::testing::sim::cloud::{Access, Answer, CloudFault, DEVICE, KEY, On, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::child::{Passing, SETTLES_SOON, Site, decoder, passing, race, until};
+use crate::support::child::{PATIENCE, Passing, Running, SETTLES_SOON, Site, decoder, passing, race, until};
+use crate::support::skip;
+use crate::support::terminal::{self, Terminal};
 
 async fn site(more: &str) -> (SimCloud, Arc<SimDecoder>, Site) {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
@@ -185,4 +188,116 @@ async fn a_key_that_may_not_write_opens_nothing_with_a_daemon_and_without() {
     let (code, opened, told) = session(&site, &["open", "--alias", "Race", "--yes"]).await;
     assert_eq!((code, &opened["outcome"]), (Some(0), &"opened".into()), "{told}");
     assert_eq!(cloud.sessions(DEVICE).len(), 1);
+}
+
+/// A box whose reads do not get into the running session, so that an order waits for them.
+async fn held_up() -> (SimCloud, Arc<SimDecoder>, Site, Running) {
+    let (cloud, sim, site) = site(SETTLES_SOON).await;
+    cloud.open_session(DEVICE, "Morning");
+    let running = site.start();
+    site.until("it is connected", |_| *sim.links().borrow() == 1).await;
+    sim.push(5);
+    site.sent(5).await;
+    cloud.fault_always(On::Insert, CloudFault::before(Answer::Status(500)));
+    sim.push(5);
+    site.until("they are kept", |status| status.decoders[0].reads == 10).await;
+    (cloud, sim, site, running)
+}
+
+/// `session open` that runs, once the daemon has taken its order.
+async fn ordered(site: &Site) -> (Running, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let command = Running::spawn(site.command(&["session", "open", "--alias", "Afternoon", "--yes"]), dir.path());
+    until("the daemon has the order", async || notes(&site.data).len() == 1).await;
+    (command, dir)
+}
+
+#[tokio::test]
+async fn ctrl_c_before_the_session_opens_withdraws_the_order() {
+    let (cloud, sim, site, running) = held_up().await;
+    let (mut command, _dir) = ordered(&site).await;
+    command.signal(Signal::INT);
+    assert!(command.ended(PATIENCE).await.is_some_and(|status| !status.success()));
+    until("the daemon forgets it", async || notes(&site.data).len() == 2).await;
+    assert!(notes(&site.data)[1].contains("was not opened"), "{:#?}", notes(&site.data));
+    cloud.clear_faults();
+    site.sent(10).await;
+    assert_eq!(cloud.sessions(DEVICE).len(), 1);
+    assert_eq!(stored(&cloud, &cloud.sessions(DEVICE)[0].token), expected(&sim));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_dies_amid_an_order_leaves_the_outcome_unknown_and_that_is_said() {
+    let (_cloud, _sim, site, running) = held_up().await;
+    let (mut command, dir) = ordered(&site).await;
+    running.kill();
+    let status = command.ended(PATIENCE).await.expect("it ends");
+    let told = std::fs::read_to_string(dir.path().join("stderr")).unwrap();
+    assert_eq!(status.code(), Some(69), "{told}");
+    assert!(told.contains("Nobody knows") && told.contains("passbridge session list"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_session_that_the_person_saw_ends_with_a_daemon_and_without() {
+    if !terminal::can_run() {
+        return skip("the question of session open", "there is no setsid");
+    }
+    for with_daemon in [false, true] {
+        let (cloud, sim, site) = site(SETTLES_SOON).await;
+        cloud.open_session(DEVICE, "Morning");
+        let running = with_daemon.then(|| site.start());
+        if with_daemon {
+            site.until("it is connected", |_| *sim.links().borrow() == 1).await;
+            sim.push(3);
+            site.sent(3).await;
+        }
+        let command = Terminal::start(&site.command(&["session", "open", "--alias", "Evening"]));
+        let command = tokio::task::spawn_blocking(move || {
+            command.shows("\"Morning\"");
+            command
+        });
+        let command = command.await.unwrap();
+        cloud.open_session(DEVICE, "Noon"); // somebody else, while the person thinks
+        let (code, screen) = tokio::task::spawn_blocking(move || {
+            command.type_line("y");
+            let (code, screen) = command.end();
+            (code, screen.replace('\n', "")) // a sentence may be longer than a line
+        })
+        .await
+        .unwrap();
+        assert!(code == Some(69) && screen.contains("\"Noon\"") && screen.contains("Nothing was changed"), "{screen}");
+        let active: Vec<_> = cloud.sessions(DEVICE).into_iter().filter(|session| session.active).collect();
+        assert!(active.len() == 1 && active[0].alias.as_deref() == Some("Noon"), "{active:?}");
+        if let Some(running) = running {
+            running.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_cloud_refuses_to_an_order_does_not_stop_the_upload() {
+    let (cloud, sim, site) = site(SETTLES_SOON).await;
+    cloud.open_session(DEVICE, "Morning");
+    let running = site.start();
+    site.until("it is connected", |_| *sim.links().borrow() == 1).await;
+    sim.push(3);
+    site.sent(3).await;
+    cloud.fault(On::Open, CloudFault::before(Answer::message(403, "Forbidden")));
+    let (code, _, told) = session(&site, &["open", "--alias", "Race", "--yes"]).await;
+    assert!(code == Some(77) && told.contains("Nothing was changed"), "{told}");
+    sim.push(3);
+    site.sent(6).await;
+    let status = site.status().await.unwrap();
+    assert!(status.problems.iter().all(|problem| problem.code != "key_refused"), "{:?}", status.problems);
+    cloud.fault(On::Open, CloudFault::before(Answer::RetryAfter(429, "7".to_owned())));
+    let (code, _, told) = session(&site, &["open", "--alias", "Race", "--yes"]).await;
+    assert!(code == Some(69) && told.contains("to wait 7 s") && told.contains("Nothing was changed"), "{told}");
+    running.stop().await;
+    // A question before the change fails.
+    cloud.set_online(false).await;
+    let (code, _, told) = session(&site, &["open", "--alias", "Race", "--yes"]).await;
+    assert!(code == Some(69) && told.contains("Nothing was changed"), "{told}");
+    let (code, _, told) = session(&site, &["close", "A115B", "--yes"]).await;
+    assert!(code == Some(64) && told.contains("at least the last 6 characters"), "{told}");
 }

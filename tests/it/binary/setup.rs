@@ -254,6 +254,8 @@ async fn a_box_is_bound_under_any_name_and_a_second_time_it_is_the_same_device()
         let again = Bench::new();
         let done = again.setup(Some(&cloud), KEY, &flags).await;
         is(&done, 0, &bound);
+        // A cloud that only says that all is well does not tell whether the name was taken.
+        assert_eq!(said(&done).contains("was not given to it"), rebind == Rebind::Conflict, "{}", said(&done));
         assert!(again.config().contains(&bound));
         assert_eq!((cloud.devices().len(), cloud.violations()), (3, Vec::new()));
     }
@@ -316,6 +318,24 @@ async fn a_box_may_begin_without_cloud_and_without_decoders() {
     command.env("PASSBRIDGE__STATUS__LISTEN", "off");
     is(&output(command, "").await, 0, "warn decoder: none yet");
     assert!(!bench.config().contains("[cloud]") && !bench.key_file().exists());
+    // The cloud is checked although no decoder sends anything there yet.
+    let (cloud, bench) = (cloud(Generation::OpenApi).await, Bench::new());
+    let mut command = bench.command(Some(&cloud), &["--key-stdin", "--device", DEVICE, "--no-decoder"]);
+    command.env("PASSBRIDGE__STATUS__LISTEN", "off");
+    let done = output(command, KEY).await;
+    is(&done, 0, "the key may read it");
+    assert!(said(&done).contains("sudo passbridge session open --alias NAME"), "{}", said(&done));
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_line_is_refused() {
+    let cloud = cloud(Generation::OpenApi).await;
+    for flag in ["--alias", "--model", "--serial"] {
+        let bench = Bench::new();
+        let flags = ["--key-stdin", "--bind", "--no-decoder", flag, "two\nlines"];
+        is(&bench.setup(Some(&cloud), KEY, &flags).await, 64, "must be one line");
+        assert!(bench.is_untouched());
+    }
 }
 
 #[tokio::test]

@@ -212,3 +212,20 @@ async fn csv_has_a_header_and_a_row_for_each_passing_and_nothing_else() {
         assert_eq!((fields.len(), fields[1], fields[4]), (12, num, &*token), "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_device_that_is_gone_for_a_moment_is_asked_for_again_and_one_that_stays_away_ends_it() {
+    let (cloud, token, site, _) = stage(Generation::OpenApi).await;
+    let gone = || CloudFault::before(Answer::message(404, "Device not found"));
+    let watch = Watch::start(&site, &["--json", "--count", "1"]);
+    watch.shows("session").await;
+    cloud.fault_times(2, On::Continuing, gone());
+    cloud.put_foreign(&token, &[foreign(1)]);
+    watch.end(0).await;
+
+    let watch = Watch::start(&site, &["--json"]);
+    watch.shows("session").await;
+    cloud.fault_always(On::Continuing, gone());
+    let (_, said) = watch.end(69).await;
+    assert!(said.contains("5 times in a row"), "{said}");
+}

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use passbridge::testing::daemon::Daemon;
+use passbridge::testing::sim::cloud::{Answer, CloudFault, On};
 use passbridge::testing::sim::decoder::Kind;
 use passbridge::testing::status::Snapshot;
 
@@ -89,5 +90,23 @@ async fn a_read_that_becomes_no_passing_is_kept_and_never_arrives() {
         .await;
     shows(&daemon, "three are in the cloud", |snapshot| snapshot.uploads[0].sent == 3).await;
     counts(&daemon, 4, 3).await;
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_whose_passing_is_on_its_way_waits_too() {
+    let mut way = EndToEnd::new().await;
+    way.session();
+    let sim = way.plug(Kind::IPICO).await;
+    let daemon = way.start().await;
+    links(&sim, 1).await;
+    way.cloud.fault(On::Insert, CloudFault::before(Answer::Never));
+    sim.push(3);
+    keeps(&daemon, 3).await;
+    // All three are in one batch, so no read waits for its number.
+    shows(&daemon, "they are on their way and wait", |snapshot| {
+        snapshot.journal.pending == 3 && snapshot.journal.oldest_pending_s >= Some(2)
+    })
+    .await;
     daemon.stop().await.unwrap();
 }

@@ -113,6 +113,10 @@ fn by_hand(
         device.borrow_mut().note(&format!("done {done:?}"));
         ledger.borrow_mut().ordered(&done, &pending);
     }
+    if std::mem::take(&mut device.borrow_mut().leaves) && machine.withdraw_order() {
+        device.borrow_mut().note("withdrawn");
+        ledger.borrow_mut().count("orders about the session that were withdrawn", 1);
+    }
     let order = if machine.has_order() { None } else { device.borrow_mut().orders.pop_front() };
     if let Some(wanted) = order {
         let wanted = wanted.unwrap_or_else(|| device.borrow().cloud.the_active());

@@ -116,6 +116,10 @@ pub(super) enum Op {
         device: usize,
         open: bool,
     },
+    /// Whoever gave the last order does not wait for it any more.
+    Leave {
+        device: usize,
+    },
     /// Sets the wall clock, in seconds since 1970. `None`: moves it by `step` seconds.
     Clock {
         to: Option<i64>,

@@ -155,6 +155,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => (device.clone(), 1usize..8).prop_map(|(device, most)| Op::Most { device, most }),
         4 => (device, proptest::bool::weighted(0.8)).prop_map(|(device, open)| Op::Session { device, open }),
         2 => (0usize..2, proptest::bool::weighted(0.7)).prop_map(|(device, open)| Op::Order { device, open }),
+        1 => (0usize..2).prop_map(|device| Op::Leave { device }),
         2 => clock.prop_map(|(to, step)| Op::Clock { to, step }),
         2 => (0usize..3, 0u64..1000, 0u64..60, -2i64..3)
             .prop_map(|(decoder, at, length, days)| Op::Correct { decoder, at, length, days }),

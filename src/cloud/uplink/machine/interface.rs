@@ -84,6 +84,13 @@ pub(crate) enum Action {
     Record(UploadEvent),
 }
 
+impl Action {
+    /// The call of an order, which changes something that nobody takes back.
+    pub(crate) fn is_of_order(&self) -> bool {
+        matches!(self, Self::Create { alias: Some(_) } | Self::Close { .. })
+    }
+}
+
 /// How a batch is numbered that is written together with its reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OfferTerms {

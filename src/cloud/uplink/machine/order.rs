@@ -9,6 +9,12 @@
 //!   beside it. What may be in the old session is asked about there, as whenever a session closes.
 //! * **Never opened twice.** After an unknown outcome the machine asks which session is active, and
 //!   reports what it sees. It does not send the request again.
+//! * **Only what somebody agreed to ends.** The cloud is asked immediately before the call. If another
+//!   session is active by then than the one that was shown, the order fails ([`Outcome::Other`]).
+//! * **Withdrawn until the call.** Whoever gave the order may leave. Before the call the order is then
+//!   forgotten. After the call it is carried out to its end.
+//! * **A refusal belongs to the order.** What the cloud answers to a call of the order, or to a question
+//!   on its behalf, does not stop the upload.
 
 use std::time::Duration;
 
@@ -16,7 +22,7 @@ use super::Machine;
 use super::interface::Action;
 use super::limits::{FIRST_LOOK, POLL_NONE, scaled};
 use super::parts::{Active, Refused, Why};
-use super::wanted::{Done, Order, Outcome, Stage, Wanted};
+use super::wanted::{Done, Ends, Order, Outcome, Stage, Wanted};
 use crate::cloud::rufus::{CallError, Session};
 use crate::cloud::uplink::work::Work;
 use crate::model::chip::Seq;
@@ -37,10 +43,23 @@ impl Machine {
         if self.order.is_some() {
             return; // the driver waits for the end of the last one
         }
-        let until = now + scaled(SETTLE_TIME, self.upload.retry_max);
+        // Soon after the start nothing can be sent yet, because the cloud may not show yet what the
+        // previous process sent.
+        let until = now.max(self.trust.fresh.age()) + scaled(SETTLE_TIME, self.upload.retry_max);
         let stage = Stage::Settling { until };
         self.order = Some(Order { wanted, through, stage, drained: false, before: None, done: None });
         self.timers.look = Some(now);
+    }
+
+    /// Whoever gave the order is gone. Forgets it, if nothing was sent yet that could change anything.
+    /// Returns false if there is no such order.
+    pub(crate) fn withdraw_order(&mut self) -> bool {
+        let harmless = |order: &mut Order| order.done.is_none() && order.is_harmless();
+        let withdrawn = self.order.take_if(harmless).is_some();
+        if withdrawn {
+            self.timers.look.get_or_insert(Duration::ZERO); // reads behind its bound may wait
+        }
+        withdrawn
     }
 
     /// An order is being carried out.
@@ -99,7 +118,7 @@ impl Machine {
             Stage::Calling { at, .. } => (
                 *at,
                 match &order.wanted {
-                    Wanted::Open { alias } => Action::Create { alias: Some(alias.clone()) },
+                    Wanted::Open { alias, .. } => Action::Create { alias: Some(alias.clone()) },
                     Wanted::Close { token } => Action::Close { token: token.clone() },
                 },
             ),
@@ -119,23 +138,72 @@ impl Machine {
         other || settled || self.trust.refused != Refused::No || now >= *until
     }
 
-    /// The cloud answered which session is active. Called after the machine itself has looked at the
-    /// answer.
-    pub(super) fn on_active_for_order(&mut self, now: Duration, answer: Result<Option<Session>, CallError>) {
+    /// The cloud answered which session is active, or did not answer.
+    pub(super) fn on_active_answer(&mut self, now: Duration, answer: Result<Option<Session>, CallError>) {
+        let for_order = self.order.as_ref().is_some_and(Order::asks);
+        let answer = match answer {
+            Ok(found) => {
+                let found = self.without_closed(found);
+                if !self.on_active(now, found.clone()) {
+                    return self.ask_again_for_order(now);
+                }
+                Ok(found)
+            }
+            Err(error) if for_order => {
+                self.heed(now, &error);
+                Err(error)
+            }
+            Err(error) => {
+                self.on_active_failed(now, &error);
+                Err(error)
+            }
+        };
+        self.on_active_for_order(now, answer);
+    }
+
+    /// Where the cloud asks for a wait, nothing is sent before.
+    fn heed(&mut self, now: Duration, error: &CallError) {
+        if let Some(wait) = error.retry_after() {
+            self.timers.hold = self.timers.hold.max(now + wait);
+        }
+    }
+
+    /// The cloud gave an old answer to a question on behalf of the order.
+    fn ask_again_for_order(&mut self, now: Duration) {
         let pause = scaled(LOOK_EVERY, self.upload.retry_max);
+        if let Some(Stage::Asking { at, .. } | Stage::Checking { at, .. }) =
+            self.order.as_mut().map(|order| &mut order.stage)
+        {
+            *at = now + pause;
+        }
+    }
+
+    /// Called after the machine itself has looked at the answer.
+    fn on_active_for_order(&mut self, now: Duration, answer: Result<Option<Session>, CallError>) {
+        let pause = scaled(LOOK_EVERY, self.upload.retry_max);
+        let known = |token: &str| self.session.given.iter().any(|(known, _)| **known == *token);
         let Some(order) = &mut self.order else { return };
         match (&mut order.stage, answer) {
-            (Stage::Asking { .. }, Ok(found)) => {
-                order.before = Some(found);
-                order.stage = Stage::Calling { at: now, times: 0, doubt: None };
-            }
-            // The key may still be allowed to write.
-            (Stage::Asking { .. }, Err(CallError::KeyRefused { .. })) => {
+            (Stage::Asking { .. }, Ok(found)) => match (&order.wanted, found) {
+                (Wanted::Open { ends, .. }, Some(found)) if !ends.allows(&found) => {
+                    order.done = Some(Outcome::Other(found));
+                }
+                (_, found) => {
+                    order.before = Some(found);
+                    order.stage = Stage::Calling { at: now, times: 0, doubt: None };
+                }
+            },
+            // The key may still be allowed to write. Whoever saw no session agreed to the end of
+            // whichever is active.
+            (Stage::Asking { .. }, Err(CallError::KeyRefused { .. }))
+                if matches!(order.wanted, Wanted::Open { ends: Ends::Unseen, .. }) =>
+            {
                 order.stage = Stage::Calling { at: now, times: 0, doubt: None };
             }
             (Stage::Asking { at, until }, Err(error)) => {
                 *at = now + error.retry_after().unwrap_or(pause);
-                if *at >= *until || matches!(error, CallError::DeviceUnknown { .. }) {
+                let refused = matches!(error, CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. });
+                if *at >= *until || refused {
                     order.done = Some(Outcome::Failed(error));
                 }
             }
@@ -143,7 +211,9 @@ impl Machine {
                 *at = now + pause;
                 let over = *at >= *until;
                 let before = order.before.clone().flatten().map(|session| session.token);
-                let new = |found: &Session| Some(&found.token) != before.as_ref() && is_named(found, &order.wanted);
+                let new = |found: &Session| {
+                    Some(&found.token) != before.as_ref() && !known(&found.token) && is_named(found, &order.wanted)
+                };
                 order.done = match answer {
                     Ok(Some(found)) if new(&found) => {
                         let before = order.before.clone().flatten();
@@ -167,16 +237,12 @@ impl Machine {
         match answer {
             Ok(session) => {
                 let before = order.before.clone().flatten();
+                self.session.replaced = before.as_ref().map(|before| before.token.clone());
                 order.done = Some(Outcome::Opened { session: session.clone(), before });
                 self.leave_session();
                 self.on_created(now, Ok(session.clone()));
             }
-            Err(error) if error.certainly_not_applied() => {
-                order.done = Some(Outcome::Failed(error.clone()));
-                if matches!(error, CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. }) {
-                    self.refuse(now, true, error);
-                }
-            }
+            Err(error) if error.certainly_not_applied() => order.done = Some(Outcome::Failed(error.clone())),
             // The key may not read, so nobody can look.
             Err(error) if order.before.is_none() => {
                 order.done = Some(Outcome::Unknown { error: error.clone(), active: None });
@@ -186,6 +252,9 @@ impl Machine {
                 order.stage = Stage::Checking { error: error.clone(), at, until: believed };
                 self.session.none_row = 0; // the session may have been created
             }
+        }
+        if let Err(error) = answer {
+            self.heed(now, error);
         }
         true
     }
@@ -199,6 +268,7 @@ impl Machine {
         };
         let token = token.clone();
         *times += 1;
+        let wait = answer.as_ref().err().and_then(CallError::retry_after);
         order.done = match answer {
             Ok(()) => Some(Outcome::Closed { token: token.clone() }),
             // A request before this one has closed it.
@@ -206,12 +276,16 @@ impl Machine {
             Err(error) if error.certainly_not_applied() && doubt.is_none() => Some(Outcome::Failed(error)),
             Err(error) if *times >= CLOSES_MAX => Some(Outcome::Unknown { error, active: None }),
             Err(error) => {
-                *at = now + error.retry_after().unwrap_or(pause);
+                *at = now + wait.unwrap_or(pause);
                 *doubt = Some(error);
                 None
             }
         };
+        self.timers.hold = self.timers.hold.max(wait.map_or(Duration::ZERO, |wait| now + wait));
         let closed = matches!(order.done, Some(Outcome::Closed { .. }));
+        if closed {
+            self.session.closed = Some(token.clone());
+        }
         let active = matches!(&self.session.active, Active::Some(session) if session.token == token);
         if closed && active {
             self.leave_session();
@@ -244,7 +318,7 @@ fn order_failed(order: Option<&Order>) -> bool {
 /// The session has the name that was ordered, as far as the cloud tells names.
 fn is_named(found: &Session, wanted: &Wanted) -> bool {
     match wanted {
-        Wanted::Open { alias } => found.alias.as_ref().is_none_or(|found| found == alias),
+        Wanted::Open { alias, .. } => found.alias.as_ref().is_none_or(|found| found == alias),
         Wanted::Close { .. } => false,
     }
 }

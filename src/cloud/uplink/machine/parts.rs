@@ -134,6 +134,11 @@ pub(super) struct SessionState {
     pub(super) none_since: Duration,
     /// Somebody closed the session. Until a read waits, none is created.
     pub(super) closed_by_hand: bool,
+    /// The session that somebody closed last. A closed session is never opened again, so an answer
+    /// that shows it as active is an old one.
+    pub(super) closed: Option<Box<str>>,
+    /// The session that ended when somebody opened the one that is active.
+    pub(super) replaced: Option<Box<str>>,
 }
 
 impl SessionState {
@@ -156,6 +161,8 @@ impl SessionState {
             none_row: 0,
             none_since: Duration::ZERO,
             closed_by_hand: false,
+            closed: None,
+            replaced: None,
         }
     }
 }

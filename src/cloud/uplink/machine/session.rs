@@ -16,7 +16,8 @@ use crate::status::ProblemCode;
 const POLLS_FAILED: u32 = 3;
 
 impl Machine {
-    pub(super) fn on_active(&mut self, now: Duration, found: Option<Session>) {
+    /// Returns false if the answer is an old one that the machine does not believe.
+    pub(super) fn on_active(&mut self, now: Duration, found: Option<Session>) -> bool {
         self.asked_well();
         self.problems.remove(&ProblemCode::CloudNotUnderstood);
         if std::mem::take(&mut self.session.polls_failed) >= POLLS_FAILED {
@@ -49,7 +50,7 @@ impl Machine {
             && self.is_stale(token)
         {
             self.timers.poll_at = now + FIRST_LOOK.min(self.upload.retry_max);
-            return;
+            return false;
         }
         self.session.stale_polls = 0;
         let gone = std::mem::take(&mut self.session.resolve);
@@ -80,15 +81,25 @@ impl Machine {
             }
         }
         self.session.active = found.map_or(Active::None, Active::Some);
+        true
     }
 
-    /// The session was joined before the one that takes our passings. A closed session is never
-    /// opened again, so this answer is an old one. The machine believes it only when the cloud
-    /// repeats it, or when the answer to a POST says that our session is gone.
+    /// What the cloud shows as active, without the session that somebody closed here.
+    pub(super) fn without_closed(&self, found: Option<Session>) -> Option<Session> {
+        found.filter(|session| self.session.closed.as_ref() != Some(&session.token))
+    }
+
+    /// The session was joined before the one that takes our passings, or it ended when somebody
+    /// opened the active one. A closed session is never opened again, so this answer is an old one.
+    /// The machine believes it only when the cloud repeats it, or when the answer to a POST says
+    /// that our session is gone.
     fn is_stale(&mut self, token: &str) -> bool {
         let ours = self.session.joined.as_ref().filter(|joined| *joined.token != *token);
         let older = ours.is_some() && self.session.given.iter().any(|(known, _)| **known == *token);
-        if self.session.resolve || !self.session.proven || !older || self.session.stale_polls >= STALE_POLLS {
+        let follows = matches!(&self.session.active, Active::Some(session) if *session.token != *token);
+        let replaced = follows && self.session.replaced.as_deref() == Some(token);
+        let ended = replaced || (older && self.session.proven);
+        if self.session.resolve || !ended || self.session.stale_polls >= STALE_POLLS {
             return false;
         }
         self.session.stale_polls += 1;

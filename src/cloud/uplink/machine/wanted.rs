@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cloud::rufus::{CallError, Session};
 use crate::model::chip::Seq;
 
@@ -12,12 +14,37 @@ pub(crate) enum Wanted {
     Open {
         /// Its name.
         alias: Box<str>,
+        /// Which session may end by it.
+        ends: Ends,
     },
     /// The end of a session.
     Close {
         /// `token_session`.
         token: Box<str>,
     },
+}
+
+/// The session that was shown to the person who opens another one, and that may end by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ends {
+    /// No session was active, so none may end.
+    Nothing,
+    /// The session with this `token_session`, and no other.
+    Session(Box<str>),
+    /// Whichever is active, because the key may not ask which one that is.
+    Unseen,
+}
+
+impl Ends {
+    /// Whether somebody agreed to the end of what is active.
+    pub(crate) fn allows(&self, active: &Session) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Session(token) => *token == active.token,
+            Self::Unseen => true,
+        }
+    }
 }
 
 /// What became of it.
@@ -37,6 +64,8 @@ pub(crate) enum Outcome {
     },
     /// Nothing was done, for this reason.
     Failed(CallError),
+    /// Nothing was done, because this session is active, and nobody agreed to its end.
+    Other(Session),
     /// Nobody knows whether it was done.
     Unknown {
         /// What happened to the call.
@@ -79,13 +108,27 @@ pub(super) enum Stage {
     Settling { until: Duration },
     /// The cloud is asked which session is active.
     Asking { at: Duration, until: Duration },
-    /// The call is made.
+    /// The call is made. `times`: how often it was made.
     Calling { at: Duration, times: u32, doubt: Option<CallError> },
     /// The outcome of the call is not known.
     Checking { error: CallError, at: Duration, until: Duration },
 }
 
 impl Order {
+    /// Nothing was sent to the cloud that could change anything.
+    pub(super) fn is_harmless(&self) -> bool {
+        match &self.stage {
+            Stage::Settling { .. } | Stage::Asking { .. } => true,
+            Stage::Calling { times, .. } => *times == 0,
+            Stage::Checking { .. } => false,
+        }
+    }
+
+    /// The active session is asked for because of the order.
+    pub(super) fn asks(&self) -> bool {
+        self.done.is_none() && matches!(self.stage, Stage::Asking { .. } | Stage::Checking { .. })
+    }
+
     /// What waits still goes into the session before.
     pub(super) fn is_settling(&self) -> bool {
         matches!(self.stage, Stage::Settling { .. })

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::cloud::rufus::{CallError, CloudPassing, Inserted, KeyFault, NotSent, OutcomeDoubt, Page, Scope, Session};
-use crate::cloud::uplink::machine::Wanted;
+use crate::cloud::uplink::machine::{Ends, Wanted};
 use crate::journal::UploadItem;
 
 /// A class of calls.
@@ -35,7 +35,7 @@ pub(in crate::cloud::uplink) enum CallFault {
     Answer(CallError),
     /// Only the first passings, as many as this, are applied, and the counts say so.
     Short(usize),
-    /// The answer shows the session before the active one.
+    /// The answer shows the session before the active one, or the last one if none is active.
     Stale,
     /// Nothing is applied, and the answer is a success with these counts.
     Counts(Inserted),
@@ -231,7 +231,7 @@ impl Cloud {
     pub(in crate::cloud::uplink) fn active(&mut self) -> Result<Option<Session>, CallError> {
         if let Some(fault) = self.fault(On::Active) {
             let active = self.sessions.iter().position(|session| session.active);
-            let before = active.and_then(|at| at.checked_sub(1));
+            let before = active.unwrap_or(self.sessions.len()).checked_sub(1);
             if let (CallFault::Stale, Some(before)) = (&fault, before) {
                 return Ok(Some(in_answer(&self.sessions[before])));
             }
@@ -311,8 +311,16 @@ impl Cloud {
 
     /// What somebody wants who closes the active session.
     pub(in crate::cloud::uplink) fn the_active(&self) -> Wanted {
-        let active = self.sessions.iter().find(|session| session.active);
-        Wanted::Close { token: active.map_or("NONE".into(), |session| session.token.clone()) }
+        Wanted::Close { token: self.active_token().unwrap_or("NONE".into()) }
+    }
+
+    /// What somebody wants who opens a session and has seen which one is active.
+    pub(in crate::cloud::uplink) fn another(&self) -> Wanted {
+        Wanted::Open { alias: "by hand".into(), ends: self.active_token().map_or(Ends::Nothing, Ends::Session) }
+    }
+
+    fn active_token(&self) -> Option<Box<str>> {
+        self.sessions.iter().find(|session| session.active).map(|session| session.token.clone())
     }
 
     /// Closes one session.
