@@ -6,6 +6,7 @@
 
 pub(crate) mod glance;
 mod judge;
+mod lamp;
 mod lamps;
 mod latency;
 pub(crate) mod plot;
@@ -23,7 +24,8 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
-pub use self::lamps::{Lamp, LampName, Mark, lamps};
+pub use self::lamp::{Lamp, LampName, Mark};
+pub use self::lamps::lamps;
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::{Cause, ProblemCode};
