@@ -50,7 +50,7 @@ use crate::model::escape::escape;
 use crate::model::source;
 pub(crate) use index::refresh;
 use index::{Block, Index, Need, is_ours};
-pub(crate) use newest::{NewestRead, NewestReads, ReadFate};
+pub(crate) use newest::{NewestFate, NewestRead, NewestReads};
 pub use reading::Reading;
 use reading::instant_in;
 use standing::{DROPPED_AT_RELEASE, DROPPED_SET_ASIDE, Standing, Standings};

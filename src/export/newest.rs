@@ -32,7 +32,7 @@ const STEPS: usize = 32;
 
 /// What became of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadFate {
+pub(crate) enum NewestFate {
     /// The cloud has it, under this number of its session.
     Sent(u64),
     /// It waits, or is on its way.
@@ -67,7 +67,7 @@ pub(crate) struct NewestRead {
     /// The signal strength, if the decoder tells it.
     pub rssi: Option<i32>,
     /// What became of it.
-    pub fate: ReadFate,
+    pub fate: NewestFate,
 }
 
 /// A cursor behind the newest reads.
@@ -161,19 +161,20 @@ impl NewestReads {
         Timestamp::from_millisecond(stamped.as_millisecond().saturating_add(shift)).unwrap_or(stamped)
     }
 
-    fn fate(&self, seq: u64, read: &ChipRead, none: &BTreeSet<u64>, accepted: &[(Box<str>, u64, u64)]) -> ReadFate {
+    fn fate(&self, seq: u64, read: &ChipRead, none: &BTreeSet<u64>, accepted: &[(Box<str>, u64, u64)]) -> NewestFate {
         let standing = self.standings.get(seq);
         let (mark, num) = standing.map_or((UploadMark::Pending, 0), |standing| (standing.mark, standing.num));
         match mark {
-            UploadMark::Sent => ReadFate::Sent(num),
-            UploadMark::SetAside => ReadFate::SetAside,
-            UploadMark::HeldBack => ReadFate::HeldBack,
-            UploadMark::Held => ReadFate::Held,
-            UploadMark::Suppressed => ReadFate::NoPassing,
-            UploadMark::Pending if none.contains(&seq) => ReadFate::NoPassing,
-            UploadMark::Pending if read.held_back && !self.standings.is_let_go(seq) => ReadFate::HeldBack,
-            UploadMark::Pending if standing.is_none() && self.holds.is_dropped(seq) => ReadFate::Dropped,
-            UploadMark::Pending if standing.is_none() && self.holds.is_held(seq) => ReadFate::Held,
+            _ if self.standings.is_dropped(seq) => NewestFate::Dropped,
+            UploadMark::Sent => NewestFate::Sent(num),
+            UploadMark::SetAside => NewestFate::SetAside,
+            UploadMark::HeldBack => NewestFate::HeldBack,
+            UploadMark::Held => NewestFate::Held,
+            UploadMark::Suppressed => NewestFate::NoPassing,
+            UploadMark::Pending if none.contains(&seq) => NewestFate::NoPassing,
+            UploadMark::Pending if read.held_back && !self.standings.is_let_go(seq) => NewestFate::HeldBack,
+            UploadMark::Pending if standing.is_none() && self.holds.is_dropped(seq) => NewestFate::Dropped,
+            UploadMark::Pending if standing.is_none() && self.holds.is_held(seq) => NewestFate::Held,
             UploadMark::Pending => {
                 let is_in = |(device, first, last): &(Box<str>, u64, u64)| {
                     self.standings
@@ -181,8 +182,8 @@ impl NewestReads {
                         .is_some_and(|(of, item)| *of == **device && item.num == num && (*first..=*last).contains(&num))
                 };
                 match standing.is_some() && accepted.iter().any(is_in) {
-                    true => ReadFate::Sent(num),
-                    false => ReadFate::Waiting,
+                    true => NewestFate::Sent(num),
+                    false => NewestFate::Waiting,
                 }
             }
         }

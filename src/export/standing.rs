@@ -90,6 +90,8 @@ pub enum WhySuppressed {
     Duplicate,
     /// It was kept while the box was on hold, and somebody chose to drop what was read then.
     Dropped,
+    /// Its passing was set aside, and somebody dropped it.
+    DroppedSetAside,
 }
 
 /// What the cloud answered when a passing was set aside.
@@ -169,10 +171,12 @@ impl Standings {
         self.let_go.retain(|_, of| *of >= seq);
         self.were_held.retain(|of| *of >= seq);
         self.replaced.retain(|of, _| *of >= seq);
+        self.refusals.retain(|of, _| *of >= seq);
         if let Some(passings) = &mut self.passings {
             passings.retain(|of, _| *of >= seq);
         }
         self.refusals.retain(|of, _| *of >= seq);
+        self.dropped.retain(|of| *of >= seq);
     }
 
     /// The same, with the passing of each read.
@@ -288,7 +292,7 @@ impl Standings {
                     let Some(seq) = self.read(seq.0) else { continue };
                     let aside = self.by_seq.get(&seq).is_some_and(|standing| standing.mark == UploadMark::SetAside);
                     if aside {
-                        self.by_seq.insert(seq, Standing::SUPPRESSED);
+                        self.by_seq.insert(seq, Standing::suppressed(WhySuppressed::DroppedSetAside));
                         self.dropped.insert(seq);
                     }
                 }

@@ -121,6 +121,17 @@ impl Backlog {
                 self.add(items.len());
                 items.iter().for_each(|item| remember(&mut self.again, item.seq.0));
             }
+            UploadEvent::Retry { items, .. } => {
+                self.add(items.len());
+                for item in items {
+                    self.aside.remove(&item.seq.0);
+                }
+            }
+            UploadEvent::Dropped { items, failing, .. } => {
+                for seq in items.iter().chain(failing) {
+                    self.aside.remove(&seq.0);
+                }
+            }
             UploadEvent::Joined { .. }
             | UploadEvent::Audited(_)
             | UploadEvent::Moved { .. }

@@ -199,10 +199,10 @@ pub(crate) async fn serve(
 ) {
     let board = ops.borrow().board().clone();
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
-    let live = Live::new(board.clone(), sources, assets::version());
-    let drawing = tokio::spawn(live.clone().run(stop.clone()));
     let streams = Arc::new(Semaphore::new(STREAMS));
-    let router = router(Web { board, ops, access, live, streams, stop: stop.clone() });
+    let live = Live::new(board.clone(), sources, assets::version(), Arc::clone(&streams), stop.clone());
+    let drawing = tokio::spawn(live.clone().run());
+    let router = router(Web { board, ops, access, streams, stop: stop.clone() }, live);
     accept(listener, router, &stop).await;
     let _ = drawing.await;
 }
@@ -311,23 +311,21 @@ struct Web {
     board: Board,
     ops: watch::Receiver<Ops>,
     access: watch::Receiver<Audience>,
-    live: Live,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
-fn router(web: Web) -> Router {
+fn router(web: Web, live: Live) -> Router {
     let past = past::routes(web.ops.borrow().clone());
     let guarded = Router::new()
-        .route("/", get(page::show))
         .route("/plain", get(overview))
-        .route("/events", get(live::watch_page))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
         .route("/api/search", get(find))
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
         .merge(past)
+        .merge(page::routes(live))
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(web.clone(), ask_token));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
@@ -488,7 +486,7 @@ struct Stream {
 }
 
 async fn events(State(web): State<Web>) -> Response {
-    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return too_many_streams() };
+    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else { return live::too_many_streams() };
     let first = Stream { changed: web.board.changed(), web, last: None, _place: place };
     let events = stream::unfold(first, |mut stream| async move {
         let stop = stream.web.stop.clone();
@@ -496,11 +494,6 @@ async fn events(State(web): State<Web>) -> Response {
         Some((Ok::<_, Infallible>(event), stream))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
-}
-
-fn too_many_streams() -> Response {
-    let later = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
-    (StatusCode::SERVICE_UNAVAILABLE, later, "too many event streams are open\n").into_response()
 }
 
 impl Stream {

@@ -72,6 +72,9 @@ fn standing_of(read: &FoundRead, standing: &ReadStanding, shown: &ShownIn) -> St
         (UploadMark::Suppressed, _) => match standing.why {
             Some(WhySuppressed::DeadTime) => "not sent: within the dead time of another read of this chip".to_owned(),
             Some(WhySuppressed::Duplicate) => "not sent: it repeats a read that was kept before".to_owned(),
+            Some(WhySuppressed::DroppedSetAside) => {
+                "not sent: the cloud refused it or failed at it, and somebody dropped it".to_owned()
+            }
             Some(WhySuppressed::Dropped) => {
                 "not sent: it was read while the box was on hold, and dropped by choice".to_owned()
             }

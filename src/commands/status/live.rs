@@ -79,7 +79,10 @@ impl AskedBox {
         let asking = async {
             let status = self.status().await.map_err(|error| match error {
                 ControlError::NotRunning(_) => error.to_string(),
-                ControlError::Forbidden(_) | ControlError::NoAnswer { .. } => {
+                ControlError::Forbidden(_)
+                | ControlError::NoAnswer { .. }
+                | ControlError::NotDone(_)
+                | ControlError::Refused { .. } => {
                     format!("It may still be reading: {error}")
                 }
             })?;

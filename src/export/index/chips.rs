@@ -174,7 +174,8 @@ mod tests {
             let named = chips.iter().filter(|(hash, _)| wanted.contains(hash));
             let mut expected: Vec<u16> = named.map(|(_, block)| *block as u16).collect();
             let mut found: Vec<u16> = found;
-            (expected.sort_unstable(), found.sort_unstable());
+            expected.sort_unstable();
+            found.sort_unstable();
             expected.dedup();
             found.dedup();
             assert_eq!(found, expected);

@@ -447,7 +447,7 @@ impl DeviceSoFar {
     fn day(self, name: &str) -> UploadDay {
         let aliases = self.aliases;
         let sessions = self.sessions.into_iter().map(|(token, session)| {
-            let alias = aliases.get(&token).map(|alias| (&**alias).to_owned());
+            let alias = aliases.get(&token).map(|alias| (**alias).to_owned());
             SessionDay { alias, ..session }
         });
         UploadDay { device: tail(name), sessions: sessions.collect(), ..self.day }

@@ -90,12 +90,9 @@ pub(super) async fn stream(
     let mut alive = Instant::now() + ALIVE;
     loop {
         tokio::select! {
-            news = timeout_at(alive, followed.following.reader.next()) => match news {
-                Ok(news) => match news? {
-                    Some(news) => followed.lines(&news, &mut lines)?,
-                    None => return Ok(()), // the journal is closed
-                },
-                Err(_) => {}
+            news = timeout_at(alive, followed.following.reader.next()) => if let Ok(news) = news {
+                let Some(news) = news? else { return Ok(()) }; // the journal is closed
+                followed.lines(&news, &mut lines)?;
             },
             _ = client.fill_buf() => return Ok(()), // it disconnected, or sent something that is not expected now
         }

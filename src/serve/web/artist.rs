@@ -1,4 +1,4 @@
-//! Draws the page: from the board and the journal to the parts of a [`Frame`].
+//! Draws the page: from the board and the journal to the parts of a [`PageFrame`].
 //!
 //! Must hold: it runs on a thread that may wait for a disk, and asks the board for one snapshot a
 //! drawing. Everything that is not about a read is drawn at most once a second.
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use askama::Template;
 use tokio::sync::watch;
 
-use super::frame::{Beat, Drawn, Frame};
+use super::frame::{Beat, Drawn, PageFrame};
 use super::view::{
-    AlsoRow, Anchor, BoxClock, ChainView, ClocksView, FootView, LinkView, ReadRow, ReadSource, StateView, Times, also,
-    plots,
+    AlsoRow, Anchor, BoxClock, ChainView, ClocksView, FootView, LinkView, PageTimes, ReadRow, ShownRead, StateView,
+    also, plots,
 };
 use crate::cloud::passing::Bibs;
 use crate::config::ChipZeros;
-use crate::export::{NewestRead, NewestReads, ReadFate, Reading};
+use crate::export::{NewestFate, NewestRead, NewestReads, Reading};
 use crate::journal::Journal;
 use crate::model::shown::ShownIn;
 use crate::status::plot::PlotSeries;
@@ -62,7 +62,7 @@ pub(super) struct Artist {
     plots_at: Option<Instant>,
     /// The plots, as they were drawn last.
     plots: Vec<(&'static str, String)>,
-    frame: Arc<Frame>,
+    frame: Arc<PageFrame>,
 }
 
 #[derive(Template)]
@@ -141,7 +141,7 @@ fn alone(id: &str, html: String) -> Drawn {
 
 impl Artist {
     pub(super) fn new(board: Board, sources: Sources, version: &str) -> Self {
-        let frame = Frame { version: version.into(), ..Frame::default() };
+        let frame = PageFrame { version: version.into(), ..PageFrame::default() };
         Self {
             board,
             sources,
@@ -156,7 +156,7 @@ impl Artist {
     }
 
     /// The last drawing.
-    pub(super) fn last(&self) -> Arc<Frame> {
+    pub(super) fn last(&self) -> Arc<PageFrame> {
         Arc::clone(&self.frame)
     }
 
@@ -166,19 +166,19 @@ impl Artist {
     }
 
     /// Draws what is due. It may read files.
-    pub(super) fn draw(&mut self) -> Arc<Frame> {
+    pub(super) fn draw(&mut self) -> Arc<PageFrame> {
         let status = self.board.snapshot();
         let (now, uptime) = (self.board.now(), self.board.elapsed());
         let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         let zone = ShownIn::of_the_box();
         let started_ms = self.anchor.look(now, uptime_ms);
-        let times = Times { zone, now, uptime_ms, started_ms };
+        let times = PageTimes { zone, now, uptime_ms, started_ms };
         let reads = self.newest().unwrap_or_else(|| self.from_board());
         self.draw_of(&status, &times, reads)
     }
 
     /// The drawing of this status, at this time, with these reads.
-    fn draw_of(&mut self, status: &Snapshot, times: &Times, reads: Vec<NewestRead>) -> Arc<Frame> {
+    fn draw_of(&mut self, status: &Snapshot, times: &PageTimes, reads: Vec<NewestRead>) -> Arc<PageFrame> {
         let ahead_s = times.zone.ahead_of_utc(times.now);
         let beat = Beat { uptime_ms: times.uptime_ms, wall_ms: times.now.as_millisecond(), ahead_s };
         let rows = self.rows(status, times, reads);
@@ -189,7 +189,7 @@ impl Artist {
         self.last()
     }
 
-    fn parts(&mut self, status: &Snapshot, times: &Times) -> Vec<Drawn> {
+    fn parts(&mut self, status: &Snapshot, times: &PageTimes) -> Vec<Drawn> {
         self.whole_at = Some(Instant::now());
         let state = StateView::of(status, times, self.since(status, times));
         let chain = ChainView::of(status, times);
@@ -225,7 +225,7 @@ impl Artist {
 
     /// When the state began, in seconds since the start. The same moment, measured twice, may differ
     /// by a second.
-    fn since(&mut self, status: &Snapshot, times: &Times) -> i64 {
+    fn since(&mut self, status: &Snapshot, times: &PageTimes) -> i64 {
         let found = (times.uptime_ms / 1000) as i64 - status.state_s as i64;
         match self.state {
             Some((state, known)) if state == status.state && (known - found).abs() <= 1 => known,
@@ -233,7 +233,7 @@ impl Artist {
         }
     }
 
-    fn draw_plots(&mut self, times: &Times) {
+    fn draw_plots(&mut self, times: &PageTimes) {
         if self.plots_at.is_some_and(|at| at.elapsed() < PLOTS) {
             return;
         }
@@ -246,12 +246,12 @@ impl Artist {
         }
     }
 
-    fn rows(&self, status: &Snapshot, times: &Times, reads: Vec<NewestRead>) -> Vec<(u64, String)> {
+    fn rows(&self, status: &Snapshot, times: &PageTimes, reads: Vec<NewestRead>) -> Vec<(u64, String)> {
         let bibs = Arc::clone(&self.sources.bibs.borrow());
         let zeros = self.sources.zeros;
         let row = |read: NewestRead| {
             let bib = bibs.find(&read.chip, zeros).map(str::to_owned);
-            let row = ReadRow::of(status, &ReadSource { read, bib }, times);
+            let row = ReadRow::of(status, &ShownRead { read, bib }, times);
             (row.seq, text(&RowPart { row: &row }))
         };
         reads.into_iter().map(row).collect()
@@ -278,7 +278,7 @@ impl Artist {
             received: read.received,
             hits: read.hits,
             rssi: read.rssi,
-            fate: ReadFate::Waiting,
+            fate: NewestFate::Waiting,
         };
         self.board.recent_reads(ROWS).into_iter().map(read).collect()
     }

@@ -117,3 +117,9 @@ pub(super) fn gzip(text: &[u8]) -> Vec<u8> {
     let _ = out.write_all(text);
     out.finish().unwrap_or_default()
 }
+
+/// The names of the files, and how many lines each has.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = (&'static str, usize)> {
+    FILES.iter().map(|file| (file.name, file.text.lines().count()))
+}

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 /// A part of the page: one element with an id.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct PagePart {
     /// The id of the element.
     pub id: String,
     /// The element.
@@ -25,7 +25,7 @@ pub(super) struct Part {
 
 /// A row of the last reads.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(super) struct PageRow {
     /// Its entry in the journal.
     pub seq: u64,
     /// The row.
@@ -46,7 +46,7 @@ pub(super) struct Beat {
 
 /// One drawing.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Frame {
+pub(super) struct PageFrame {
     /// Its number, from 1.
     pub number: u64,
     /// The clocks.
@@ -54,9 +54,9 @@ pub(super) struct Frame {
     /// The version of the page.
     pub version: Arc<str>,
     /// The parts, in the order of the page.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PagePart>,
     /// The rows, the newest first.
-    pub rows: Vec<Row>,
+    pub rows: Vec<PageRow>,
     /// What changed since the drawing before, as an event.
     pub step: Arc<str>,
 }
@@ -70,24 +70,24 @@ pub(super) struct Drawn {
     pub holds: Option<String>,
 }
 
-impl Frame {
+impl PageFrame {
     /// The next drawing. `parts` and `rows`: `None` if they are as before.
     pub(super) fn next(&self, beat: Beat, parts: Option<Vec<Drawn>>, rows: Option<Vec<(u64, String)>>) -> Self {
         let number = self.number + 1;
         let parts = match parts {
             None => self.parts.clone(),
             Some(drawn) => {
-                let known: HashMap<&str, &Part> = self.parts.iter().map(|part| (part.id.as_str(), part)).collect();
+                let known: HashMap<&str, &PagePart> = self.parts.iter().map(|part| (part.id.as_str(), part)).collect();
                 drawn.into_iter().map(|drawn| part(drawn, &known, number)).collect()
             }
         };
         let rows = match rows {
             None => self.rows.clone(),
             Some(drawn) => {
-                let known: HashMap<u64, &Row> = self.rows.iter().map(|row| (row.seq, row)).collect();
+                let known: HashMap<u64, &PageRow> = self.rows.iter().map(|row| (row.seq, row)).collect();
                 let row = |(seq, html): (u64, String)| match known.get(&seq) {
                     Some(row) if *row.html == *html => (*row).clone(),
-                    _ => Row { seq, html: html.into(), since: number },
+                    _ => PageRow { seq, html: html.into(), since: number },
                 };
                 drawn.into_iter().map(row).collect()
             }
@@ -123,7 +123,7 @@ impl Frame {
     }
 }
 
-fn part(drawn: Drawn, known: &HashMap<&str, &Part>, number: u64) -> Part {
+fn part(drawn: Drawn, known: &HashMap<&str, &PagePart>, number: u64) -> PagePart {
     let Drawn { id, html, within, holds } = drawn;
     let html: Arc<str> = html.into();
     let key: Arc<str> = holds.map_or_else(|| Arc::clone(&html), Into::into);
@@ -131,7 +131,7 @@ fn part(drawn: Drawn, known: &HashMap<&str, &Part>, number: u64) -> Part {
         Some(before) if before.key == key => before.since,
         _ => number,
     };
-    Part { id, html, within, key, since }
+    PagePart { id, html, within, key, since }
 }
 
 #[cfg(test)]
@@ -157,13 +157,14 @@ mod tests {
         parts.iter().chain(&rows).map(|one| one[0].to_string().replace('"', "")).collect()
     }
 
-    fn next(frame: &Frame, parts: Vec<Drawn>, rows: Vec<(u64, String)>) -> Frame {
+    fn next(frame: &PageFrame, parts: Vec<Drawn>, rows: Vec<(u64, String)>) -> PageFrame {
         frame.next(Beat::default(), Some(parts), Some(rows))
     }
 
     #[test]
     fn what_changed_is_sent_and_what_did_not_is_not() {
-        let first = next(&Frame::default(), vec![plain("state", "a"), plain("sum", "1")], vec![(1, "x".to_owned())]);
+        let first =
+            next(&PageFrame::default(), vec![plain("state", "a"), plain("sum", "1")], vec![(1, "x".to_owned())]);
         assert_eq!(ids(&first.step), ["state", "sum", "1"]);
         let second = next(&first, vec![plain("state", "a"), plain("sum", "2")], vec![(1, "x".to_owned())]);
         assert_eq!(ids(&second.step), ["sum"]);
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_slow_client_gets_the_newest_text_of_each_part_once() {
-        let mut frame = next(&Frame::default(), vec![plain("state", "a"), plain("sum", "0")], Vec::new());
+        let mut frame = next(&PageFrame::default(), vec![plain("state", "a"), plain("sum", "0")], Vec::new());
         let seen = frame.number;
         for sum in 1..100 {
             frame = next(&frame, vec![plain("state", "a"), plain("sum", &sum.to_string())], Vec::new());
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_part_that_holds_others_is_sent_whole_only_when_they_are_others() {
-        let first = next(&Frame::default(), vec![chain("<m0 1>", "m0"), inner("m0", "1")], Vec::new());
+        let first = next(&PageFrame::default(), vec![chain("<m0 1>", "m0"), inner("m0", "1")], Vec::new());
         assert_eq!(ids(&first.step), ["chain"]);
         let second = next(&first, vec![chain("<m0 2>", "m0"), inner("m0", "2")], Vec::new());
         assert_eq!(ids(&second.step), ["m0"]);

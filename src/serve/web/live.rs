@@ -16,13 +16,12 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Web;
 use super::artist::{Artist, Sources};
-use super::frame::Frame;
+use super::frame::PageFrame;
 use crate::status::Board;
 
 /// Least time between two drawings.
@@ -39,20 +38,30 @@ const REST: Duration = Duration::from_secs(30);
 pub(super) struct Live {
     board: Board,
     artist: Arc<Mutex<Artist>>,
-    drawn: watch::Sender<(Option<Instant>, Arc<Frame>)>,
+    drawn: watch::Sender<(Option<Instant>, Arc<PageFrame>)>,
     /// Told when somebody begins to look.
     looks: Arc<Notify>,
+    /// Places for streams.
+    streams: Arc<Semaphore>,
+    stop: CancellationToken,
 }
 
 impl Live {
-    pub(super) fn new(board: Board, sources: Sources, version: &str) -> Self {
+    /// `streams`: the places that all event streams share.
+    pub(super) fn new(
+        board: Board,
+        sources: Sources,
+        version: &str,
+        streams: Arc<Semaphore>,
+        stop: CancellationToken,
+    ) -> Self {
         let artist = Artist::new(board.clone(), sources, version);
         let drawn = watch::Sender::new((None, artist.last()));
-        Self { board, artist: Arc::new(Mutex::new(artist)), drawn, looks: Arc::default() }
+        Self { board, artist: Arc::new(Mutex::new(artist)), drawn, looks: Arc::default(), streams, stop }
     }
 
     /// A drawing that is fresh enough for a first view.
-    pub(super) async fn frame(&self) -> Arc<Frame> {
+    pub(super) async fn frame(&self) -> Arc<PageFrame> {
         let (at, frame) = self.drawn.borrow().clone();
         if at.is_some_and(|at| at.elapsed() < FRESH) {
             return frame;
@@ -62,7 +71,7 @@ impl Live {
     }
 
     /// Draws, and shows it to everybody who looks.
-    async fn draw(&self) -> Arc<Frame> {
+    async fn draw(&self) -> Arc<PageFrame> {
         let (artist, drawn) = (Arc::clone(&self.artist), self.drawn.clone());
         let drawing = tokio::task::spawn_blocking(move || {
             let mut artist = artist.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,9 +85,14 @@ impl Live {
         }
     }
 
-    /// Draws as long as somebody looks, until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let _ = stop.run_until_cancelled(self.keep_drawing()).await;
+    /// The board that is drawn.
+    pub(super) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Draws as long as somebody looks, until the box stops.
+    pub(super) async fn run(self) {
+        let _ = self.stop.run_until_cancelled(self.keep_drawing()).await;
     }
 
     async fn keep_drawing(&self) {
@@ -100,15 +114,15 @@ impl Live {
 }
 
 /// One stream of the page.
-struct Watching {
-    drawn: watch::Receiver<(Option<Instant>, Arc<Frame>)>,
+struct PageStream {
+    drawn: watch::Receiver<(Option<Instant>, Arc<PageFrame>)>,
     /// The number of the last drawing that was sent. 0: none.
     sent: u64,
     stop: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
-impl Watching {
+impl PageStream {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.stop.run_until_cancelled(self.drawn.changed()).await?.ok()?;
@@ -127,22 +141,26 @@ impl Watching {
 }
 
 /// The stream of the page. The first event has all of it, and each later one what changed.
-pub(super) async fn watch_page(State(web): State<Web>) -> Response {
-    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else {
-        return super::too_many_streams();
-    };
-    let mut drawn = web.live.drawn.subscribe();
+pub(super) async fn watch_page(State(live): State<Live>) -> Response {
+    let Ok(place) = Arc::clone(&live.streams).try_acquire_owned() else { return too_many_streams() };
+    let mut drawn = live.drawn.subscribe();
     drawn.mark_changed();
     let fresh = drawn.borrow().0.is_some_and(|at| at.elapsed() < BEAT);
     if !fresh {
         drawn.mark_unchanged(); // what was drawn for somebody else, long ago, is no news
     }
-    web.live.looks.notify_one();
-    let first = Watching { drawn, sent: 0, stop: web.stop.clone(), _place: place };
+    live.looks.notify_one();
+    let first = PageStream { drawn, sent: 0, stop: live.stop.clone(), _place: place };
     let events = stream::unfold(first, |mut watching| async move {
         let event = watching.next().await?;
         Some((Ok::<_, Infallible>(event), watching))
     });
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))];
     (StatusCode::OK, kind, Body::from_stream(events)).into_response()
+}
+
+/// The answer when every place for a stream is taken.
+pub(super) fn too_many_streams() -> Response {
+    let later = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
+    (StatusCode::SERVICE_UNAVAILABLE, later, "too many event streams are open\n").into_response()
 }

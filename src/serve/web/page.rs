@@ -1,25 +1,27 @@
 //! The page as one answer: the first view, drawn before its script runs.
 
 use askama::Template;
+use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use jiff::Timestamp;
 
-use super::artist::ROWS;
-use super::frame::Frame;
+use super::assets;
+use super::frame::PageFrame;
+use super::live::{self, Live};
 use super::view::{ages_filled, look_of, state_word};
-use super::{Web, assets};
 use crate::model::shown::ShownIn;
 use crate::model::text::printable;
 use crate::status::BoxState;
 
 /// Rows of the first view. The first event brings the others.
-const FIRST_ROWS: usize = ROWS / 2;
+const FIRST_ROWS: usize = 8;
 
 #[derive(Template)]
 #[template(path = "page.html")]
-struct Page<'a> {
+struct BoxPage<'a> {
     /// The version of the files.
     version: &'a str,
     /// The name of the box.
@@ -32,25 +34,31 @@ struct Page<'a> {
     now: &'a str,
     zone: &'a str,
     /// The parts.
-    frame: &'a Frame,
+    frame: &'a PageFrame,
     /// The rows of the first view.
-    rows: &'a [super::frame::Row],
+    rows: &'a [super::frame::PageRow],
     /// Whether there are plots.
     plots: bool,
+    /// The token of a login, for the forms. `None`: nobody is logged in.
+    csrf: Option<&'a str>,
 }
 
-/// The page at `/`.
-pub(super) async fn show(State(web): State<Web>, headers: HeaderMap) -> Response {
-    let frame = web.live.frame().await;
-    let (state, _) = web.board.look();
-    let html = first_view(&web.board.name(), state, &ShownIn::of_the_box(), &frame);
+/// The page at `/`, and its stream.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(live: Live) -> Router<S> {
+    Router::new().route("/", get(show)).route("/events", get(live::watch_page)).with_state(live)
+}
+
+async fn show(State(live): State<Live>, headers: HeaderMap) -> Response {
+    let frame = live.frame().await;
+    let (state, _) = live.board().look();
+    let html = first_view(&live.board().name(), state, &ShownIn::of_the_box(), &frame);
     answer(html, &headers)
 }
 
 /// The page with this drawing in it.
-pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &Frame) -> String {
+pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &PageFrame) -> String {
     let now = Timestamp::from_millisecond(frame.beat.wall_ms).unwrap_or_default();
-    let page = Page {
+    let page = BoxPage {
         version: assets::version(),
         name: &printable(name),
         state: state.word(),
@@ -61,6 +69,7 @@ pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &Fr
         frame,
         rows: &frame.rows[..frame.rows.len().min(FIRST_ROWS)],
         plots: !frame.html("plots-10m").is_empty(),
+        csrf: None,
     };
     // Writing to a text cannot fail.
     ages_filled(&page.render().unwrap_or_default(), frame.beat.uptime_ms / 1000)

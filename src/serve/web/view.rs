@@ -12,6 +12,7 @@
 
 mod chain;
 mod clocks;
+mod facts;
 mod foot;
 pub(super) mod plots;
 mod reads;
@@ -20,24 +21,8 @@ mod times;
 
 pub(super) use chain::{ChainView, LinkView};
 pub(super) use clocks::{BoxClock, ClocksView};
+pub(super) use facts::state_word;
 pub(super) use foot::FootView;
-pub(super) use reads::{ReadRow, ReadSource};
+pub(super) use reads::{ReadRow, ShownRead};
 pub(super) use state::{AlsoRow, Choice, StateView, also, look_of};
-pub(super) use times::{Anchor, Times, ages_filled};
-
-use crate::status::{BoxState, ProblemCode, Snapshot};
-
-/// A read that waits for less than this many seconds is on its way.
-const UP_TO_DATE_S: u64 = 10;
-
-/// Whether the snapshot shows a problem of this code about `about`.
-fn has(status: &Snapshot, code: ProblemCode, about: &str) -> bool {
-    status.problems.iter().any(|problem| problem.code == code.word() && problem.about == about)
-}
-
-/// The word for a state as the page writes it, such as `Not reading`.
-pub(super) fn state_word(state: BoxState) -> String {
-    let shown = state.shown().to_lowercase();
-    let mut letters = shown.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
+pub(super) use times::{Anchor, PageTimes, ages_filled};

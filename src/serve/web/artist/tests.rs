@@ -39,10 +39,10 @@ fn ago(seconds: i64) -> Timestamp {
     Timestamp::from_second(now().as_second() - seconds).unwrap()
 }
 
-fn times() -> Times {
+fn times() -> PageTimes {
     let started_ms = now().as_millisecond() - UPTIME as i64 * 1000;
     let zone = ShownIn::zone(TimeZone::get("Europe/Madrid").unwrap());
-    Times { zone, now: now(), uptime_ms: UPTIME * 1000, started_ms }
+    PageTimes { zone, now: now(), uptime_ms: UPTIME * 1000, started_ms }
 }
 
 fn decoder(name: &str, reads: u64, address: &str, last: u64) -> DecoderStatus {
@@ -215,7 +215,7 @@ fn hold() -> Snapshot {
     status
 }
 
-fn reads(fate: impl Fn(usize) -> ReadFate) -> Vec<NewestRead> {
+fn reads(fate: impl Fn(usize) -> NewestFate) -> Vec<NewestRead> {
     let hits = [14, 9, 22, 3, 17, 11, 6, 19];
     let read = |at: usize| NewestRead {
         seq: 2400 - at as u64,
@@ -230,8 +230,8 @@ fn reads(fate: impl Fn(usize) -> ReadFate) -> Vec<NewestRead> {
     (0..ROWS).map(read).collect()
 }
 
-fn usual(at: usize) -> ReadFate {
-    if at < 2 { ReadFate::Waiting } else { ReadFate::Sent(2308 - at as u64) }
+fn usual(at: usize) -> NewestFate {
+    if at < 2 { NewestFate::Waiting } else { NewestFate::Sent(2308 - at as u64) }
 }
 
 /// Plots with a restart, an outage and a clock step.
@@ -288,7 +288,7 @@ fn with_plots() -> Sources {
     Sources { plots: Arc::new(|| Some((series(60, 10), series(72, 300)))), ..no_sources() }
 }
 
-fn drawn(status: &Snapshot, reads: Vec<NewestRead>) -> Arc<Frame> {
+fn drawn(status: &Snapshot, reads: Vec<NewestRead>) -> Arc<PageFrame> {
     Artist::new(Board::new("finish"), with_plots(), "1").draw_of(&lit(status.clone()), &times(), reads)
 }
 
@@ -298,9 +298,9 @@ fn states() -> Vec<(&'static str, Snapshot, Vec<NewestRead>)> {
         ("ready", ready(), Vec::new()),
         ("not-reading", not_reading(), reads(usual)),
         ("time-wrong", time_wrong(), reads(usual)),
-        ("cannot-keep", cannot_keep(), reads(|at| ReadFate::Sent(2306 - at as u64))),
-        ("not-uploading", not_uploading(), reads(|_| ReadFate::Waiting)),
-        ("hold", hold(), reads(|_| ReadFate::Waiting)),
+        ("cannot-keep", cannot_keep(), reads(|at| NewestFate::Sent(2306 - at as u64))),
+        ("not-uploading", not_uploading(), reads(|_| NewestFate::Waiting)),
+        ("hold", hold(), reads(|_| NewestFate::Waiting)),
     ]
 }
 
@@ -384,7 +384,10 @@ fn the_sum_always_adds_up_and_zeros_are_left_out() {
         .filter_map(|number| number.parse().ok())
         .collect();
     assert_eq!(numbers[0], numbers[1..].iter().sum::<u64>(), "{text}");
-    assert!(text.starts_with("10\u{202f}036 kept = 10\u{202f}000 in the cloud + 1 waiting + 2 set aside"), "{text}");
+    assert!(
+        text.starts_with("10\u{202f}036 kept = 10\u{202f}000 in the cloud + 1 waiting + 7 held + 2 set aside"),
+        "{text}"
+    );
     status.journal.reads = None;
     assert_eq!(sum(&status), "The reads are counted as soon as the upload queue is open.");
 }
@@ -392,13 +395,13 @@ fn the_sum_always_adds_up_and_zeros_are_left_out() {
 #[test]
 fn a_row_tells_what_became_of_the_read_and_never_more_than_is_known() {
     let fates = [
-        (ReadFate::Sent(2306), "yes no. 2306"),
-        (ReadFate::Waiting, "waiting"),
-        (ReadFate::SetAside, "set aside"),
-        (ReadFate::HeldBack, "held back another race?"),
-        (ReadFate::NoPassing, "not sent a repeat"),
-        (ReadFate::Held, "held"),
-        (ReadFate::Dropped, "not sent dropped by choice"),
+        (NewestFate::Sent(2306), "yes no. 2306"),
+        (NewestFate::Waiting, "waiting"),
+        (NewestFate::SetAside, "set aside"),
+        (NewestFate::HeldBack, "held back another race?"),
+        (NewestFate::NoPassing, "not sent a repeat"),
+        (NewestFate::Held, "held"),
+        (NewestFate::Dropped, "not sent dropped by choice"),
     ];
     let frame = drawn(&reading(), reads(|at| fates[at % 7].0));
     for (at, (_, said)) in fates.iter().enumerate() {
@@ -406,7 +409,7 @@ fn a_row_tells_what_became_of_the_read_and_never_more_than_is_known() {
         assert!(row.ends_with(said), "{row}");
     }
     assert!(words(&frame.rows[0].html).starts_with("10:42:06.350 finish-main LX12884"), "{}", frame.rows[0].html);
-    let held = drawn(&hold(), reads(|_| ReadFate::Waiting));
+    let held = drawn(&hold(), reads(|_| NewestFate::Waiting));
     assert!(words(&held.rows[0].html).ends_with("held"), "{}", held.rows[0].html);
 }
 
@@ -495,7 +498,7 @@ fn the_first_view_is_small_and_tells_the_state_before_the_script_runs() {
 }
 
 /// Writes the page with all that the first event brings, for a look with a browser.
-fn write_page(directory: &std::path::Path, name: &str, html: &str, frame: &Frame) {
+fn write_page(directory: &std::path::Path, name: &str, html: &str, frame: &PageFrame) {
     let rows: String = frame.rows.iter().map(|row| row.html.to_string()).collect();
     let begin = html.find("<tbody id=\"rows\">").unwrap() + 17;
     let end = html.find("</tbody>").unwrap();

@@ -56,7 +56,7 @@ function comparePhone() {
   const off = Math.abs(Date.now() - wall);
   const mark = off < 2000 ? "yes" : "warn";
   const device = innerWidth < 992 ? "This phone" : "This computer";
-  const text = off < 2000 ? `${device} agrees with the box` : `${device} and the box differ by ${age(off / 1000)}`;
+  const text = off < 2000 ? `${device} agrees within 2 s` : `${device} and the box differ by ${age(off / 1000)}`;
   line.hidden = false;
   set(line.lastElementChild, text);
   line.firstElementChild.className = `t-${mark}`;

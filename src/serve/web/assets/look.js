@@ -76,8 +76,7 @@ function showWord(id, look, word) {
 // The state of the box is shown, and the head, the title and the icon go with it.
 export function showState(wasLost) {
   if (wasLost) {
-    if (kept) $("state").replaceWith(kept);
-    kept = null;
+    // The first event of a stream has every part, so the block is the one of the box again.
     for (const button of document.querySelectorAll("[data-was-on]")) {
       button.disabled = false;
       delete button.dataset.wasOn;
@@ -90,12 +89,9 @@ export function showState(wasLost) {
   document.dispatchEvent(new CustomEvent("state", { detail: state.dataset.state }));
 }
 
-let kept = null; // the block as the box sent it last
-
 // No news: the block says so, and everything else is as of the last news.
 export function showLost(time) {
   const state = $("state");
-  kept = state.cloneNode(true);
   const began = performance.now();
   state.dataset.state = "no-news";
   state.dataset.look = "dull";

@@ -3,8 +3,9 @@
 
 use jiff::Timestamp;
 
+use super::PageTimes;
+use super::facts::{UP_TO_DATE_S, has};
 use super::state::held;
-use super::{Times, UP_TO_DATE_S, has};
 use crate::model::text::printable;
 use crate::status::glance::bytes;
 use crate::status::words::{count, offset_in_words, short};
@@ -50,7 +51,7 @@ const QUIET_S: u64 = 120;
 const STARTING_S: u64 = 10;
 
 impl ChainView {
-    pub(in crate::serve::web) fn of(status: &Snapshot, times: &Times) -> Self {
+    pub(in crate::serve::web) fn of(status: &Snapshot, times: &PageTimes) -> Self {
         let mats = status.decoders.iter().enumerate().map(|(at, decoder)| mat(status, at, decoder, times)).collect();
         let unsafe_now = status.state == BoxState::CannotKeep;
         let mut links = vec![box_link(status, times)];
@@ -61,7 +62,7 @@ impl ChainView {
     }
 }
 
-fn mat(status: &Snapshot, at: usize, decoder: &DecoderStatus, times: &Times) -> LinkView {
+fn mat(status: &Snapshot, at: usize, decoder: &DecoderStatus, times: &PageTimes) -> LinkView {
     let (mark, words) = mat_in_words(status, decoder, times);
     let received = decoder.last_read.as_ref().map(|last| times.second_of(last.received));
     LinkView {
@@ -79,7 +80,7 @@ fn mat(status: &Snapshot, at: usize, decoder: &DecoderStatus, times: &Times) -> 
     }
 }
 
-fn mat_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &Times) -> (Mark, String) {
+fn mat_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &PageTimes) -> (Mark, String) {
     let told = |code| has(status, code, &decoder.name);
     let listens = decoder.address.starts_with("tcp-listen://");
     let port = decoder.address.rsplit_once(':').map_or("", |(_, port)| port);
@@ -102,7 +103,7 @@ fn mat_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &Times) -> (M
     }
 }
 
-fn connected_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &Times) -> (Mark, String) {
+fn connected_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &PageTimes) -> (Mark, String) {
     let told = |code| has(status, code, &decoder.name);
     if told(ProblemCode::NotTiming) {
         return (Mark::No, "not in timing mode".to_owned());
@@ -141,7 +142,7 @@ fn place(address: &str) -> String {
     printable(place.split_once('?').map_or(place, |(place, _)| place))
 }
 
-fn box_link(status: &Snapshot, times: &Times) -> LinkView {
+fn box_link(status: &Snapshot, times: &PageTimes) -> LinkView {
     let journal = &status.journal;
     let buffered: u64 = status.decoders.iter().map(|decoder| decoder.buffered).sum();
     let (mark, words) = match status.state {
@@ -219,7 +220,7 @@ fn session(status: &Snapshot, at: usize, upload: &UploadStatus) -> LinkView {
     }
 }
 
-fn cloud(status: &Snapshot, times: &Times) -> LinkView {
+fn cloud(status: &Snapshot, times: &PageTimes) -> LinkView {
     let journal = &status.journal;
     let last: Option<Timestamp> = status.uploads.iter().filter_map(|upload| upload.last_ok).max();
     let link = |mark, words| LinkView {

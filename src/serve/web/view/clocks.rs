@@ -1,6 +1,7 @@
 //! The clocks: that of the box, and each decoder's against it.
 
-use super::{Times, has};
+use super::PageTimes;
+use super::facts::has;
 use crate::model::text::printable;
 use crate::status::words::offset_in_words;
 use crate::status::{ClockBy, DecoderStatus, Mark, ProblemCode, Snapshot};
@@ -37,7 +38,7 @@ pub(in crate::serve::web) struct ClocksView {
 }
 
 impl ClocksView {
-    pub(in crate::serve::web) fn of(status: &Snapshot, times: &Times, source: BoxClock) -> Self {
+    pub(in crate::serve::web) fn of(status: &Snapshot, times: &PageTimes, source: BoxClock) -> Self {
         let mut lines = vec![of_box(status, times, source)];
         let mut widest = 0;
         for decoder in &status.decoders {
@@ -60,7 +61,7 @@ impl ClocksView {
     }
 }
 
-fn of_box(status: &Snapshot, times: &Times, source: BoxClock) -> ClockLine {
+fn of_box(status: &Snapshot, times: &PageTimes, source: BoxClock) -> ClockLine {
     let zone = times.zone.place().unwrap_or("UTC");
     let line = |mark, what: &str, how: String| ClockLine { mark, what: what.to_owned(), how };
     if has(status, ProblemCode::BoxClockUnset, "") {

@@ -1,6 +1,6 @@
 //! The last line: the day, the zone, what the counts count, and the program.
 
-use super::Times;
+use super::PageTimes;
 use crate::model::text::printable;
 use crate::status::Snapshot;
 
@@ -16,7 +16,7 @@ pub(in crate::serve::web) struct FootView {
 }
 
 impl FootView {
-    pub(in crate::serve::web) fn of(status: &Snapshot, times: &Times) -> Self {
+    pub(in crate::serve::web) fn of(status: &Snapshot, times: &PageTimes) -> Self {
         let ahead = times.zone.ahead_of_utc(times.now);
         let (hours, minutes) = (ahead.unsigned_abs() / 3600, ahead.unsigned_abs() % 3600 / 60);
         let by = if minutes == 0 { format!("{hours} h") } else { format!("{hours} h {minutes:02} min") };

@@ -8,7 +8,7 @@ mod svg;
 use jiff::Timestamp;
 
 use self::svg::{Path, bars, hatched, line_steps};
-use super::Times;
+use super::PageTimes;
 use crate::model::text::printable;
 use crate::status::plot::{PlotCell, PlotSeries, PlotSpan};
 use crate::status::words::{age, count};
@@ -32,7 +32,7 @@ const AIM_S: f64 = 3.0;
 
 /// A text in a drawing.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::serve::web) struct Label {
+pub(in crate::serve::web) struct PlotLabel {
     pub x: String,
     pub y: String,
     /// `start`, `middle` or `end`.
@@ -56,7 +56,7 @@ pub(in crate::serve::web) struct Drawing {
     /// Class and path.
     pub paths: Vec<(&'static str, String)>,
     /// The texts.
-    pub labels: Vec<Label>,
+    pub labels: Vec<PlotLabel>,
     /// Whether it has the key of bars and line.
     pub key: bool,
 }
@@ -69,7 +69,7 @@ impl Drawing {
 }
 
 /// All drawings of one period.
-pub(in crate::serve::web) fn drawings(series: &PlotSeries, times: &Times) -> Vec<Drawing> {
+pub(in crate::serve::web) fn drawings(series: &PlotSeries, times: &PageTimes) -> Vec<Drawing> {
     let scale = Scale::of(series);
     vec![rates(series, &scale), strips(series, &scale, times), waits(series, &scale), delays(series, &scale)]
 }
@@ -99,9 +99,14 @@ impl Scale {
     }
 
     /// The texts below a drawing.
-    fn axis(&self, y: f64) -> Vec<Label> {
-        let label =
-            |x: f64, anchor, text: String| Label { x: svg::number(x), y: svg::number(y), anchor, text, loud: false };
+    fn axis(&self, y: f64) -> Vec<PlotLabel> {
+        let label = |x: f64, anchor, text: String| PlotLabel {
+            x: svg::number(x),
+            y: svg::number(y),
+            anchor,
+            text,
+            loud: false,
+        };
         vec![label(0.0, "start", format!("{} ago", self.period)), label(WIDTH, "end", "now".to_owned())]
     }
 }
@@ -172,7 +177,7 @@ fn rates(series: &PlotSeries, scale: &Scale) -> Drawing {
     let up: Vec<Option<f64>> = series.cells.iter().map(|cell| of(cell.uploads).map(y)).collect();
     let down: Vec<Option<f64>> = series.cells.iter().map(|cell| of(cell.reads).map(y)).collect();
     let mut labels = scale.axis(RATES + 16.0);
-    labels.push(Label {
+    labels.push(PlotLabel {
         x: "0".to_owned(),
         y: svg::number(top - 3.0),
         anchor: "start",
@@ -206,7 +211,7 @@ fn rates(series: &PlotSeries, scale: &Scale) -> Drawing {
     }
 }
 
-fn strips(series: &PlotSeries, scale: &Scale, times: &Times) -> Drawing {
+fn strips(series: &PlotSeries, scale: &Scale, times: &PageTimes) -> Drawing {
     let (mut on, mut hatch) = (Path::default(), Path::default());
     let mut labels = Vec::new();
     let mut off: Vec<String> = Vec::new();
@@ -214,7 +219,13 @@ fn strips(series: &PlotSeries, scale: &Scale, times: &Times) -> Drawing {
         let top = at as f64 * STRIP;
         let (upper, lower) = (top + 5.0, top + 18.0);
         let name = cut(&printable(&strip.name));
-        labels.push(Label { x: "0".to_owned(), y: svg::number(top + 16.0), anchor: "start", text: name, loud: false });
+        labels.push(PlotLabel {
+            x: "0".to_owned(),
+            y: svg::number(top + 16.0),
+            anchor: "start",
+            text: name,
+            loud: false,
+        });
         let x = |instant| STRIPS + scale.share(instant) * (WIDTH - STRIPS);
         for span in &strip.spans {
             let (from, to) = (x(span.from), x(span.to));
@@ -264,7 +275,7 @@ fn cut(name: &str) -> String {
 }
 
 /// Why something was off, with its time.
-fn why(name: &str, span: &PlotSpan, times: &Times) -> String {
+fn why(name: &str, span: &PlotSpan, times: &PageTimes) -> String {
     let what = span.why.as_deref().map_or("off".to_owned(), printable);
     let (name, from) = (printable(name), times.time(span.from));
     match name.as_str() {
@@ -301,7 +312,7 @@ fn waits(series: &PlotSeries, scale: &Scale) -> Drawing {
             ("hatch", holes(series, scale, 8.0, WAITS, |cell| cell.waiting.is_none())),
             ("base", format!("M0 {WAITS}H{WIDTH}")),
         ],
-        labels: vec![Label {
+        labels: vec![PlotLabel {
             x: "0".to_owned(),
             y: "12".to_owned(),
             anchor: "start",
@@ -348,7 +359,7 @@ fn delays(series: &PlotSeries, scale: &Scale) -> Drawing {
             ("dot", dots.text()),
             ("base", format!("M0 {base}H{WIDTH}")),
         ],
-        labels: vec![Label {
+        labels: vec![PlotLabel {
             x: "0".to_owned(),
             y: svg::number(y(AIM_S) - 3.0),
             anchor: "start",

@@ -2,15 +2,15 @@
 
 use jiff::Timestamp;
 
-use super::Times;
-use crate::export::{NewestRead, ReadFate};
+use super::PageTimes;
+use crate::export::{NewestFate, NewestRead};
 use crate::model::text::printable;
 use crate::status::words::{count, offset_in_words};
 use crate::status::{Mark, ProblemCode, Snapshot};
 
 /// A read, from wherever it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::serve::web) struct ReadSource {
+pub(in crate::serve::web) struct ShownRead {
     /// The read.
     pub read: NewestRead,
     /// The bib, if the bib file has one.
@@ -50,7 +50,7 @@ pub(in crate::serve::web) struct ReadRow {
 const CODE: usize = 40;
 
 impl ReadRow {
-    pub(in crate::serve::web) fn of(status: &Snapshot, source: &ReadSource, times: &Times) -> Self {
+    pub(in crate::serve::web) fn of(status: &Snapshot, source: &ShownRead, times: &PageTimes) -> Self {
         let read = &source.read;
         let (mark, word, more) = in_cloud(status, read);
         let decoder = crate::model::source::decoder(&read.decoder);
@@ -106,14 +106,14 @@ fn in_cloud(status: &Snapshot, read: &NewestRead) -> (Mark, &'static str, String
     // The hold may be older than what was read of the log.
     let held = status.hold.as_ref().is_some_and(|hold| read.received >= hold.since);
     match read.fate {
-        ReadFate::Sent(num) => (Mark::Yes, "yes", format!("no. {}", count(num))),
-        ReadFate::HeldBack => (Mark::Held, "held back", "another race?".to_owned()),
-        ReadFate::SetAside => (Mark::Warn, "set aside", String::new()),
-        ReadFate::NoPassing => (Mark::Wait, "not sent", "a repeat".to_owned()),
-        ReadFate::Waiting if status.uploads.is_empty() => (Mark::Wait, "no cloud", String::new()),
-        ReadFate::Dropped => (Mark::Wait, "not sent", "dropped by choice".to_owned()),
-        ReadFate::Held => (Mark::Held, "held", String::new()),
-        ReadFate::Waiting if held => (Mark::Held, "held", String::new()),
-        ReadFate::Waiting => (Mark::Wait, "waiting", String::new()),
+        NewestFate::Sent(num) => (Mark::Yes, "yes", format!("no. {}", count(num))),
+        NewestFate::HeldBack => (Mark::Held, "held back", "another race?".to_owned()),
+        NewestFate::SetAside => (Mark::Warn, "set aside", String::new()),
+        NewestFate::NoPassing => (Mark::Wait, "not sent", "a repeat".to_owned()),
+        NewestFate::Waiting if status.uploads.is_empty() => (Mark::Wait, "no cloud", String::new()),
+        NewestFate::Dropped => (Mark::Wait, "not sent", "dropped by choice".to_owned()),
+        NewestFate::Held => (Mark::Held, "held", String::new()),
+        NewestFate::Waiting if held => (Mark::Held, "held", String::new()),
+        NewestFate::Waiting => (Mark::Wait, "waiting", String::new()),
     }
 }

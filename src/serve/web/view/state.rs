@@ -1,8 +1,9 @@
 //! The block at the top: the state, its sentence and what to do.
 
-use super::{Times, state_word};
+use super::PageTimes;
+use super::facts::state_word;
 use crate::model::text::printable;
-use crate::status::words::count;
+use crate::status::words::{count, short};
 use crate::status::{BoxState, Mark, ProblemCode, Severity, Snapshot};
 
 /// The block.
@@ -52,7 +53,7 @@ pub(in crate::serve::web) const fn look_of(state: BoxState) -> &'static str {
 
 impl StateView {
     /// `since_s`: when the state began, in seconds since the start of the process.
-    pub(in crate::serve::web) fn of(status: &Snapshot, times: &Times, since_s: i64) -> Self {
+    pub(in crate::serve::web) fn of(status: &Snapshot, times: &PageTimes, since_s: i64) -> Self {
         let began = times.started_ms.saturating_add(since_s.saturating_mul(1000));
         let began = jiff::Timestamp::from_millisecond(began).unwrap_or(times.now);
         let abouts: Vec<&str> = status
@@ -112,7 +113,7 @@ pub(super) const ALSO_ROWS: usize = 8;
 
 /// The problems as rows, the worst first, and how many more there are. What the sentence says
 /// already is a row too, since the message tells more than the sentence.
-pub(in crate::serve::web) fn also(status: &Snapshot, times: &Times) -> (Vec<AlsoRow>, usize) {
+pub(in crate::serve::web) fn also(status: &Snapshot, times: &PageTimes) -> (Vec<AlsoRow>, usize) {
     let mut all: Vec<(Severity, &crate::status::Problem)> = status
         .problems
         .iter()
@@ -122,7 +123,11 @@ pub(in crate::serve::web) fn also(status: &Snapshot, times: &Times) -> (Vec<Also
     let more = all.len().saturating_sub(ALSO_ROWS);
     let rows = all.into_iter().take(ALSO_ROWS).map(|(severity, problem)| AlsoRow {
         mark: if severity == Severity::Critical { Mark::No } else { Mark::Warn },
-        about: printable(&problem.about),
+        // A message often names its subject itself.
+        about: match problem.message.contains(&problem.about) {
+            true => String::new(),
+            false => printable(&short(&problem.about)),
+        },
         text: shortened(&printable(&problem.message)),
         since: times.time(problem.since),
     });

@@ -28,7 +28,7 @@ impl Anchor {
 }
 
 /// The clocks of one drawing.
-pub(in crate::serve::web) struct Times {
+pub(in crate::serve::web) struct PageTimes {
     /// The zone of the box.
     pub zone: ShownIn,
     /// The wall clock of the box.
@@ -39,7 +39,7 @@ pub(in crate::serve::web) struct Times {
     pub started_ms: i64,
 }
 
-impl Times {
+impl PageTimes {
     /// The second at which something happened, since the start of the process. It is negative for
     /// what happened before.
     pub(super) fn second_of(&self, instant: Timestamp) -> i64 {
