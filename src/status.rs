@@ -7,6 +7,7 @@
 mod checks;
 pub(crate) mod glance;
 mod judge;
+mod lamp;
 mod lamps;
 mod latency;
 pub(crate) mod plot;
@@ -28,7 +29,8 @@ use tokio::sync::{Notify, watch};
 use self::checks::Checks;
 pub use self::checks::{ChecksStatus, MatCheck};
 use self::judge::{Judge, StateVerdict};
-pub use self::lamps::{Lamp, LampName, Mark, lamps};
+pub use self::lamp::{Lamp, LampName, Mark};
+pub use self::lamps::lamps;
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::{Cause, ProblemCode};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::lamps::Lamp;
+use super::lamp::Lamp;
 use super::latency::{LatencyHistogram, LatencyStatus};
 use super::state::BoxState;
 
