@@ -16,6 +16,7 @@ pub(crate) mod generate;
 pub(crate) mod here;
 pub(crate) mod hold;
 pub(crate) mod import_boot;
+pub(crate) mod invite;
 pub(crate) mod link;
 pub(crate) mod machine;
 pub(crate) mod marker;

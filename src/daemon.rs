@@ -18,6 +18,7 @@
 
 mod again;
 pub(crate) mod allocator;
+mod checks;
 mod chores;
 mod clock;
 mod corrected;
@@ -64,6 +65,7 @@ use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
 use crate::model::clock::Wall;
 use crate::serve::control::Socket;
+use crate::serve::invite::Invites;
 use crate::serve::ops::{Decoders, Ops, Past, Repairs, SessionOrders};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
@@ -77,6 +79,13 @@ const STOP_LIMIT: Duration = Duration::from_millis(9_500);
 
 /// Time between two checks whether a segment of the log is full.
 const WINDOWS_EVERY: Duration = Duration::from_secs(60);
+
+/// What the page needs of other parts.
+struct PageParts {
+    invites: Invites,
+    ops: watch::Receiver<Ops>,
+    bibs: watch::Receiver<Arc<Bibs>>,
+}
 
 /// A running box.
 pub struct Daemon {
@@ -152,11 +161,17 @@ impl Daemon {
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
         let bibs = daemon.start_bibs(&config).await;
+        let checks = checks::remember(config.data_dir.clone(), board.clone(), stop.clone());
+        daemon.spawn("checks before the gun", async move {
+            checks.await;
+            Ok(())
+        });
         let repairs = daemon.start_cloud(&config, &bibs, wall).await;
         let past = daemon.start_plots(&config);
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
+        let invites = Invites::default();
         let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone())
             .with_sessions(daemon.sessions.clone())
             .with_past(past)
@@ -165,10 +180,11 @@ impl Daemon {
                 export::Reading::new(&config),
                 config.passing.zeros,
                 bibs.clone(),
-            ));
+            ))
+            .with_door(invites.clone(), web::door_of(&config.status, daemon.status_address));
         let commands = watch::Sender::new(ops.clone());
         if let Some(page) = page {
-            daemon.start_page(page, &config, bibs, commands.subscribe());
+            daemon.start_page(page, &config, PageParts { invites, ops: commands.subscribe(), bibs });
         }
         let mut socket = Socket::new(&config.data_dir, ops.clone());
         // The daemon has the lock of the journal, so no other daemon listens on this socket.
@@ -215,14 +231,9 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(
-        &mut self,
-        page: web::WebPage,
-        config: &Config,
-        bibs: watch::Receiver<Arc<Bibs>>,
-        ops: watch::Receiver<Ops>,
-    ) {
+    fn start_page(&mut self, page: web::WebPage, config: &Config, parts: PageParts) {
         let status = &config.status;
+        let PageParts { invites, ops, bibs } = parts;
         let plots = ops.borrow().clone();
         let sources = web::Sources {
             journal: self.home.watched(),
@@ -237,7 +248,9 @@ impl Daemon {
             (None, None) => web::Audience::Open,
         };
         let access = watch::Sender::new(access);
-        let serve = web::serve(page, ops, sources, access.subscribe(), self.stop.clone());
+        let (board, access_now) = (self.board.clone(), access.subscribe());
+        let serving = web::Serving { board, sources, access: access_now, invites: invites.clone(), ops };
+        let serve = web::serve(page, serving, self.stop.clone());
         self.spawn("status page", async move {
             serve.await;
             Ok(())
@@ -253,6 +266,7 @@ impl Daemon {
         };
         let take = move |token: SecretString| {
             access.send_replace(web::Audience::Token(Arc::new(token)));
+            invites.forget();
             Ok(())
         };
         self.follow_secret(file, take);

@@ -2,5 +2,7 @@
 //! through which they are given, and the page with its metrics.
 
 pub(crate) mod control;
+pub(crate) mod invite;
 pub(crate) mod ops;
+mod random;
 pub(crate) mod web;

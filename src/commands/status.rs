@@ -7,6 +7,7 @@ use clap::Args;
 
 use self::live::AskedBox;
 use crate::commands::args::{Paths, TimesIn, load_keyless, print, running_box};
+use crate::commands::invite;
 use crate::config::failure::Failure;
 use crate::status::{Snapshot, glance};
 
@@ -27,6 +28,9 @@ pub(crate) struct StatusArgs {
     /// Show the box on the whole screen and renew it once a second. `q` ends it.
     #[arg(long, conflicts_with_all = ["json", "state"])]
     watch: bool,
+    /// Show a QR code. The phone that scans it is logged in to the page of this box.
+    #[arg(long, conflicts_with_all = ["state", "watch"])]
+    qr: bool,
 }
 
 /// Runs the command.
@@ -37,6 +41,9 @@ pub(crate) struct StatusArgs {
 /// does not run, and `--state` prints no word. `--watch` ends with 0, whatever the state is. 64:
 /// `--watch` without a terminal.
 pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
+    if args.qr {
+        return invite::show(&args.place, &args.times.shown(), args.json).await;
+    }
     let source = match &args.place.data_dir {
         Some(dir) => AskedBox::DataDir(dir.clone()),
         None => match load_keyless(&args.place) {

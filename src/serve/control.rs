@@ -46,6 +46,7 @@ use crate::config::Config;
 use crate::journal::Journal;
 use crate::journal::set_aside::SetAsideError;
 use crate::link::capture::tap::Recording;
+use crate::serve::invite::{Invitation, LIFE};
 use crate::serve::ops::{Capturing, DecoderRefusal, Ops, OpsError};
 use crate::serve::web;
 use crate::status::ProblemCode;
@@ -282,6 +283,10 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
     let done = match request {
         ControlRequest::Status => Ok(serde_json::to_value(ops.status())?),
         ControlRequest::Reads { limit } => Ok(json!({ "reads": ops.reads(limit) })),
+        ControlRequest::Invite => Ok(match ops.invite() {
+            Ok(Invitation { token, listen }) => json!({ "token": token, "valid_s": LIFE.as_secs(), "listen": listen }),
+            Err(why) => json!({ "refused": why.to_string() }),
+        }),
         ControlRequest::Durable => Ok(json!({ "durable": ops.durable().await })),
         ControlRequest::Repair { device, session } => {
             ops.repair(&device, session).await.map(|repaired| Value::from(&repaired))

@@ -13,14 +13,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::invite::{Invitation, Invites};
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired, ResendRange};
 use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, TryAgain, Wanted, Which};
@@ -103,6 +105,12 @@ pub(crate) enum OpsError {
     /// The journal is not open.
     #[error("there is no journal")]
     NoJournal,
+    /// Nobody can be let in, because the page has no token, or listens nowhere.
+    #[error("the page of this box cannot be opened from another machine: {0}")]
+    NoDoor(&'static str),
+    /// The kernel gives no random bytes.
+    #[error("the box has no random numbers yet ({0}): try again")]
+    Random(std::io::Error),
     /// The log cannot be searched.
     #[error(transparent)]
     Search(#[from] ExportError),
@@ -183,6 +191,10 @@ pub(crate) struct Ops {
     try_again: watch::Sender<TryAgain>,
     /// `None` until the journal is open.
     journal: Option<Journal>,
+    /// Tokens for one use, with which the page lets somebody in.
+    invites: Invites,
+    /// Where the page listens, if it lets somebody in.
+    door: Result<SocketAddr, &'static str>,
     /// `None`: nothing follows the log.
     past: Option<Past>,
     /// `None`: the daemon was started without one (tests).
@@ -216,6 +228,9 @@ pub(crate) struct Following {
     /// One of the places of [`FOLLOWERS`].
     _place: OwnedSemaphorePermit,
 }
+
+/// Why the page lets nobody in from another machine.
+const NO_PAGE: &str = "it is off. Set `listen` under [status], such as \"0.0.0.0:8470\", and `token_file`";
 
 /// Shows on the board how many reads the journal has, and what became of them.
 pub(crate) fn show_counts(journal: &Journal, board: &Board) {
@@ -266,7 +281,21 @@ impl Ops {
     pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<TryAgain>) -> Self {
         let (searching, followers) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(FOLLOWERS)));
         let (sessions, journal, past, finder) = (SessionOrders::new(), None, None, None);
-        Self { board, repairs, sessions, decoders, try_again, journal, past, finder, searching, followers }
+        let (invites, door) = (Invites::default(), Err(NO_PAGE));
+        Self {
+            board,
+            repairs,
+            sessions,
+            decoders,
+            try_again,
+            journal,
+            past,
+            finder,
+            searching,
+            followers,
+            invites,
+            door,
+        }
     }
 
     /// The same handle, which can search the log.
@@ -285,6 +314,34 @@ impl Ops {
     #[must_use]
     pub(crate) fn with_journal(self, journal: Journal) -> Self {
         Self { journal: Some(journal), ..self }
+    }
+
+    /// The same handle, which can invite somebody to the page. `door` is where the page listens, or why
+    /// it lets nobody in.
+    #[must_use]
+    pub(crate) fn with_door(self, invites: Invites, door: Result<SocketAddr, &'static str>) -> Self {
+        Self { invites, door, ..self }
+    }
+
+    /// Makes a token for one use, with which a browser is let in to the page.
+    ///
+    /// # Errors
+    /// The page lets nobody in, or the kernel gives no random bytes.
+    pub(crate) fn invite(&self) -> Result<Invitation, OpsError> {
+        let listen = self.door.map_err(OpsError::NoDoor)?;
+        let token = self.invites.make(Instant::now()).map_err(OpsError::Random)?;
+        tracing::info!("a code for one login to the page was made");
+        Ok(Invitation { token, listen })
+    }
+
+    /// The wall clock of the box.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.board.now()
+    }
+
+    /// The data directory of the journal. `None` until the journal is open.
+    pub(crate) fn data_dir(&self) -> Option<&Path> {
+        self.journal.as_ref().map(Journal::dir)
     }
 
     /// The same handle with the past of the box.
@@ -616,10 +673,17 @@ impl Ops {
     /// The journal is not open, or the box is on hold already.
     pub(crate) async fn hold(&self, by: &str) -> Result<(), OpsError> {
         let journal = self.journal()?;
-        journal.hold(by).await?;
+        let (handle, who) = (journal.clone(), by.to_owned());
+        // A task of its own, so that it ends also if who asked is gone.
+        tokio::spawn(async move { handle.hold(&who).await }).await.map_err(|_| OpsError::Stopping)??;
         tracing::info!("the box was put on hold by {by}");
         show_counts(journal, &self.board);
         Ok(())
+    }
+
+    /// Takes the ticks of all mats away, so that they are checked anew before the gun.
+    pub(crate) fn check_again(&self) {
+        self.board.check_again();
     }
 
     /// Ends the hold: what was read meanwhile is sent or dropped. Returns how many reads these are.
@@ -629,7 +693,9 @@ impl Ops {
     /// The journal is not open, or the box is not on hold.
     pub(crate) async fn release(&self, how: Held, by: &str) -> Result<u64, OpsError> {
         let journal = self.journal()?;
-        let reads = journal.release(how, by).await?;
+        let (handle, who) = (journal.clone(), by.to_owned());
+        let releasing = tokio::spawn(async move { handle.release(how, &who).await });
+        let reads = releasing.await.map_err(|_| OpsError::Stopping)??;
         let done = if how == Held::Send { "sent" } else { "dropped" };
         tracing::info!(reads, "the hold was released by {by}: what was read meanwhile is {done}");
         show_counts(journal, &self.board);

@@ -1,20 +1,21 @@
-//! The box over HTTP: the page, status as text, JSON and metrics, the newest reads, and changes as
-//! they happen. Read only.
+//! The box over HTTP: the page, status as text, JSON and metrics, the newest reads, changes as they
+//! happen, and, behind a login, what can be done with the box ([`doing`]).
 //!
 //! Must hold:
-//! * This module cannot change or delay what is kept. It reads the [`Board`], and asks [`Ops`] to search.
+//! * This module cannot delay what is kept. It reads the [`Board`], and gives commands to
+//!   [`Ops`] alone.
 //! * A client has a bounded cost. There is a limit for connections, the size of a request's head
 //!   and the time to send it, the time for which an answer waits for a client that does not read,
-//!   and event streams. A request with a body is refused. One other machine cannot use all
-//!   the connections.
+//!   and event streams. A request with a body is refused, except a short form to an address that
+//!   takes forms. One other machine cannot use all the connections.
 //! * A page of another site in the timer's browser gets no data. There is no CORS, and without a
 //!   token, only a request that names this box by address or as `localhost` is answered. So a
 //!   foreign name that its owner points to this box later (DNS rebinding) is refused.
-//! * With a token set, every path except `/healthz` and `/readyz` requires it (a supervisor has no
-//!   token, and these two return only what it needs), and except the files of the page in `/assets/`
-//!   and `/icon/`, which are the same for every box. While the file of the token cannot be read,
+//! * With a token set, every path except `/healthz` and `/readyz` requires it, or a login ([`door`]). A
+//!   supervisor has no token, and these two return only what it needs. The files of the page in
+//!   `/assets/` and `/icon/` are the same for every box. While the file of the token cannot be read,
 //!   every other path is refused. Without a token, the configuration allows only a loopback
-//!   address.
+//!   address, and nothing can be changed.
 //! * A port that is in use, and an address that the box does not have, are waited for: reads are
 //!   kept without a page.
 //! * `/readyz` is 200 only while reads can be kept.
@@ -25,12 +26,17 @@
 mod artist;
 pub(crate) mod ask;
 mod assets;
+mod doing;
+mod door;
 mod frame;
+mod gun;
 mod live;
 mod metrics;
 mod page;
 mod past;
+mod peer;
 mod search;
+mod shell;
 mod view;
 
 use std::collections::HashMap;
@@ -43,16 +49,16 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Query, Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use futures_util::stream;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use secrecy::SecretString;
 use serde::Deserialize;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -61,9 +67,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::artist::Sources;
+use self::doing::Doing;
+pub(crate) use self::door::Audience;
+use self::door::Door;
+use self::door::form::announces_form;
 use self::live::Live;
+use self::peer::Peer;
+use crate::config::StatusConfig;
 use crate::config::failure::Failure;
 use crate::model::shown::ShownIn;
+use crate::serve::invite::Invites;
 use crate::serve::ops::Ops;
 use crate::status::glance;
 use crate::status::{Board, ProblemCode, RECENT_READS};
@@ -123,17 +136,6 @@ pub(crate) struct WebPage {
     listener: std::io::Result<TcpListener>,
 }
 
-/// Who is shown more than that the process lives.
-#[derive(Clone, Debug)]
-pub(crate) enum Audience {
-    /// Everybody who asks for this box; the address is loopback.
-    Open,
-    /// Who shows the token.
-    Token(Arc<SecretString>),
-    /// Nobody: the token cannot be read.
-    Locked,
-}
-
 impl WebPage {
     /// The actual address (port 0 selects any free port). `None` while the page cannot listen.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
@@ -189,21 +191,48 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
     }
 }
 
+/// What the page needs of the daemon.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    /// What is shown.
+    pub board: Board,
+    /// What the page shows beside it.
+    pub sources: Sources,
+    /// Who is shown it.
+    pub access: watch::Receiver<Audience>,
+    /// The tokens for one use that let somebody in.
+    pub invites: Invites,
+    /// The commands. They get the journal when it is open.
+    pub ops: watch::Receiver<Ops>,
+}
+
+/// Where the page listens, if it lets somebody in from another machine. `actual`: the address that
+/// it has by now.
+///
+/// # Errors
+/// Why it lets nobody in, and what to do.
+pub(crate) fn door_of(status: &StatusConfig, actual: Option<SocketAddr>) -> Result<SocketAddr, &'static str> {
+    const SET: &str = "set `listen = \"0.0.0.0:8470\"` and `token_file` under [status], and restart passbridge";
+    const OFF: &str =
+        "the page is off; set `listen = \"0.0.0.0:8470\"` and `token_file` under [status], and restart passbridge";
+    const NO_TOKEN: &str =
+        "it has no token; set `token_file` and `listen = \"0.0.0.0:8470\"` under [status], and restart passbridge";
+    let listen = actual.or(status.listen).ok_or(OFF)?;
+    match status.token_file.is_some() || status.token.is_some() {
+        true if listen.ip().is_loopback() => Err(SET),
+        true => Ok(listen),
+        false => Err(NO_TOKEN),
+    }
+}
+
 /// Answers requests until `stop`. Then requests in progress may end within a second.
-pub(crate) async fn serve(
-    page: WebPage,
-    ops: watch::Receiver<Ops>,
-    sources: Sources,
-    access: watch::Receiver<Audience>,
-    stop: CancellationToken,
-) {
-    let board = ops.borrow().board().clone();
-    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
+pub(crate) async fn serve(page: WebPage, serving: Serving, stop: CancellationToken) {
+    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &serving.board)).await else { return };
     let streams = Arc::new(Semaphore::new(STREAMS));
-    let live = Live::new(board.clone(), sources, assets::version(), Arc::clone(&streams), stop.clone());
+    let (board, sources) = (serving.board.clone(), serving.sources.clone());
+    let live = Live::new(board, sources, assets::version(), Arc::clone(&streams), stop.clone());
     let drawing = tokio::spawn(live.clone().run());
-    let router = router(Web { board, ops, access, streams, stop: stop.clone() }, live);
-    accept(listener, router, &stop).await;
+    accept(listener, router(serving, live, streams, &stop), &stop).await;
     let _ = drawing.await;
 }
 
@@ -226,8 +255,9 @@ async fn accept(listener: TcpListener, router: Router, stop: &CancellationToken)
                 // set, only this connection stays occupied.
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIME));
                 let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-                if let Some(counted) = peers.count(peer.ip()) {
-                    tokio::spawn(connection(stream, router.clone(), (place, counted), stop.clone()));
+                if let Some(counted) = peers.count(Peer(peer.ip()).machine()) {
+                    let peer = Peer(peer.ip());
+                    tokio::spawn(connection(stream, peer, router.clone(), (place, counted), stop.clone()));
                 }
             }
             Err(error) => {
@@ -252,11 +282,6 @@ struct Counted(Peers, IpAddr);
 impl Peers {
     /// `None`: this machine already has its most connections.
     fn count(&self, peer: IpAddr) -> Option<Counted> {
-        // An IPv6 machine has a whole /64 of addresses.
-        let peer = match peer.to_canonical() {
-            IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
-            ip => ip,
-        };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(peer).or_default();
         if *count >= CONNECTIONS_OF_ONE && !peer.is_loopback() {
@@ -281,16 +306,22 @@ impl Drop for Counted {
 
 async fn connection(
     stream: TcpStream,
+    peer: Peer,
     router: Router,
     place: (OwnedSemaphorePermit, Counted),
     stop: CancellationToken,
 ) {
+    let answering = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        answering.call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_LIMIT)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => {
@@ -315,8 +346,12 @@ struct Web {
     stop: CancellationToken,
 }
 
-fn router(web: Web, live: Live) -> Router {
-    let past = past::routes(web.ops.borrow().clone());
+fn router(serving: Serving, live: Live, streams: Arc<Semaphore>, stop: &CancellationToken) -> Router {
+    let Serving { board, sources, access, invites, ops } = serving;
+    let door = Door::new(&board.name(), access.clone(), invites);
+    let past = past::routes(ops.borrow().clone());
+    let doing = Doing::new(door.clone(), ops.clone(), sources.reading, stop.clone());
+    let web = Web { board, ops, access, streams, stop: stop.clone() };
     let guarded = Router::new()
         .route("/plain", get(overview))
         .route("/api/status", get(status))
@@ -325,15 +360,20 @@ fn router(web: Web, live: Live) -> Router {
         .route("/api/events", get(events))
         .route("/metrics", get(metrics_page))
         .merge(past)
+        .with_state(web.clone())
+        .merge(gun::routes(web.board.clone()))
         .merge(page::routes(live))
+        .merge(doing::router(doing))
         .fallback(nothing_here)
-        .layer(middleware::from_fn_with_state(web.clone(), ask_token));
-    let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
+        .layer(middleware::from_fn(door::must_see));
+    let known =
+        guarded.merge(door::pages::router(door.clone())).layer(middleware::from_fn_with_state(door, door::identify));
+    let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(web.clone());
     let open = open
         .route("/assets/{version}/{file}", get(assets::file))
         .route("/icon/{file}", get(assets::icon))
         .route("/favicon.ico", get(assets::favicon));
-    guarded.merge(open).layer(middleware::from_fn_with_state(web.clone(), every)).with_state(web)
+    known.merge(open).layer(middleware::from_fn_with_state(web, every))
 }
 
 /// Headers of every answer that has no other value for them. They tell the browser not to store it,
@@ -343,7 +383,8 @@ const HEADERS_OF_ALL: [(header::HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
+    // Not `no-referrer`: with it, browsers do not say which page sent a form (`Origin: null`).
+    (header::REFERRER_POLICY, "same-origin"),
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -364,9 +405,11 @@ async fn every(State(web): State<Web>, request: Request, next: Next) -> Response
 async fn answered(web: &Web, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
-    if length || headers.contains_key(header::TRANSFER_ENCODING) {
+    let body = length || headers.contains_key(header::TRANSFER_ENCODING);
+    if body && !(takes_forms(&request) && announces_form(headers)) {
         let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-        return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body\n").into_response();
+        return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body, or is a short form\n")
+            .into_response();
     }
     // With a token configured, a request that another site caused has no token to send.
     if matches!(*web.access.borrow(), Audience::Open) && !for_this_box(&request) {
@@ -401,26 +444,11 @@ fn of_another_site(headers: &HeaderMap) -> bool {
     (says("sec-fetch-site", "cross-site") || says("sec-fetch-site", "same-site")) && !says("sec-fetch-mode", "navigate")
 }
 
-async fn ask_token(State(web): State<Web>, request: Request, next: Next) -> Response {
-    let access = web.access.borrow().clone();
-    match access {
-        Audience::Token(token) if !shows(request.headers(), &token) => {
-            let how = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-            (StatusCode::UNAUTHORIZED, how, "show the token: Authorization: Bearer TOKEN\n").into_response()
-        }
-        Audience::Locked => {
-            let what =
-                "the box cannot read the file of the token (status.token_file), so it shows nothing until it can\n";
-            (StatusCode::SERVICE_UNAVAILABLE, what).into_response()
-        }
-        _ => next.run(request).await,
-    }
-}
-
-fn shows(headers: &HeaderMap, token: &SecretString) -> bool {
-    let Some(given) = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes) else { return false };
-    let Some((scheme, shown)) = given.split_at_checked(7) else { return false };
-    scheme.eq_ignore_ascii_case(b"bearer ") && crate::config::same(token, shown.trim_ascii())
+/// Whether there is a form that is sent to this address.
+fn takes_forms(request: &Request) -> bool {
+    let path = request.uri().path();
+    let known = path == "/login" || path == "/logout" || path.starts_with("/in/") || path.starts_with("/do/");
+    known && request.method() == Method::POST
 }
 
 async fn overview(State(web): State<Web>) -> String {
@@ -472,8 +500,8 @@ async fn readyz(State(web): State<Web>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    let what = "here are / /plain /report /api/status /api/reads /api/search /api/events /api/history /api/report \
-                /metrics /healthz /readyz\n";
+    let what = "here are / /plain /report /login /find /hold /decoders /sessions /set-aside /card /api/status /api/reads /api/search \
+                /api/events /api/history /api/report /metrics /healthz /readyz\n";
     (StatusCode::NOT_FOUND, what).into_response()
 }
 

@@ -44,7 +44,7 @@ impl Display<'_> {
                 let token_tail = tail(token);
                 // The journal counts it; see `Board::show_numbered`.
                 let numbered = shown.filter(|shown| shown.token_tail == token_tail).and_then(|shown| shown.numbered);
-                SessionStatus { alias: alias.as_deref().map(str::to_owned), token_tail, numbered }
+                SessionStatus { alias: alias.as_deref().map(str::to_owned), token_tail, token: token.clone(), numbered }
             });
             upload.waits_for = report.waits_for.map(str::to_owned);
             upload.nothing_waits = report.nothing_waits;

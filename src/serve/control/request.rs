@@ -44,6 +44,9 @@ pub enum ControlRequest {
         /// How many at most.
         limit: usize,
     },
+    /// `{"token": WORD, "valid_s": N, "listen": ADDRESS}`, or `{"refused": WHY}`: makes a token for one
+    /// use, with which a browser is let in to the page.
+    Invite,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
     /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends again
@@ -230,6 +233,7 @@ impl ControlRequest {
         match self {
             Self::Status
             | Self::Reads { .. }
+            | Self::Invite
             | Self::Durable
             | Self::Audited { .. }
             | Self::Rewind { .. }

@@ -26,12 +26,15 @@ const SVG: &str = "image/svg+xml";
 /// All files, by their names.
 const FILES: &[Asset] = &[
     Asset { name: "page.css", kind: CSS, text: include_str!("assets/page.css") },
+    Asset { name: "door.css", kind: CSS, text: include_str!("assets/door.css") },
     Asset { name: "page.js", kind: JS, text: include_str!("assets/page.js") },
     Asset { name: "parts.js", kind: JS, text: include_str!("assets/parts.js") },
     Asset { name: "clock.js", kind: JS, text: include_str!("assets/clock.js") },
     Asset { name: "stream.js", kind: JS, text: include_str!("assets/stream.js") },
     Asset { name: "sound.js", kind: JS, text: include_str!("assets/sound.js") },
     Asset { name: "look.js", kind: JS, text: include_str!("assets/look.js") },
+    Asset { name: "gun.css", kind: CSS, text: include_str!("assets/gun.css") },
+    Asset { name: "gun.js", kind: JS, text: include_str!("assets/gun.js") },
     Asset { name: "ask.js", kind: JS, text: include_str!("assets/ask.js") },
 ];
 

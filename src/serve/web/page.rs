@@ -1,14 +1,15 @@
 //! The page as one answer: the first view, drawn before its script runs.
 
 use askama::Template;
-use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use jiff::Timestamp;
 
 use super::assets;
+use super::door::Visitor;
 use super::frame::PageFrame;
 use super::live::{self, Live};
 use super::view::{ages_filled, look_of, state_word};
@@ -39,7 +40,7 @@ struct BoxPage<'a> {
     rows: &'a [super::frame::PageRow],
     /// Whether there are plots.
     plots: bool,
-    /// The token of a login, for the forms. `None`: nobody is logged in.
+    /// The word of the login, for the forms. `None`: this browser is not logged in.
     csrf: Option<&'a str>,
 }
 
@@ -48,15 +49,16 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(live: Live) -> Router<S> 
     Router::new().route("/", get(show)).route("/events", get(live::watch_page)).with_state(live)
 }
 
-async fn show(State(live): State<Live>, headers: HeaderMap) -> Response {
+async fn show(State(live): State<Live>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
     let frame = live.frame().await;
     let (state, _) = live.board().look();
-    let html = first_view(&live.board().name(), state, &ShownIn::of_the_box(), &frame);
+    let csrf = visitor.login().map(|login| &*login.csrf);
+    let html = first_view(&live.board().name(), state, &ShownIn::of_the_box(), &frame, csrf);
     answer(html, &headers)
 }
 
-/// The page with this drawing in it.
-pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &PageFrame) -> String {
+/// The page with this drawing in it. `csrf`: the word of the login of this browser.
+pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &PageFrame, csrf: Option<&str>) -> String {
     let now = Timestamp::from_millisecond(frame.beat.wall_ms).unwrap_or_default();
     let page = BoxPage {
         version: assets::version(),
@@ -69,7 +71,7 @@ pub(super) fn first_view(name: &str, state: BoxState, zone: &ShownIn, frame: &Pa
         frame,
         rows: &frame.rows[..frame.rows.len().min(FIRST_ROWS)],
         plots: !frame.html("plots-10m").is_empty(),
-        csrf: None,
+        csrf,
     };
     // Writing to a text cannot fail.
     ages_filled(&page.render().unwrap_or_default(), frame.beat.uptime_ms / 1000)

@@ -1,7 +1,10 @@
 //! Tests over real sockets on 127.0.0.1, with requests written by hand, because what matters is
 //! what is on the wire.
 
+mod behind;
+
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinHandle;
 
@@ -10,6 +13,7 @@ use super::*;
 use crate::decoders::{Frame, Framed};
 use crate::history::PlotHistory;
 use crate::journal::{Journal, JournalConfig};
+use crate::link::DecoderHandle;
 use crate::model::chip::ChipRead;
 use crate::model::clock::Zones;
 use crate::serve::ops::{Decoders, Past, Repairs};
@@ -23,14 +27,11 @@ const SOON: Duration = Duration::from_secs(10);
 struct Served {
     address: SocketAddr,
     board: Board,
+    access: watch::Sender<Audience>,
+    invites: Invites,
+    commands: watch::Sender<Ops>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-}
-
-/// Commands of a box whose journal is not open.
-fn ops(board: &Board) -> watch::Receiver<Ops> {
-    let ops = Ops::new(board.clone(), Repairs::new(), Decoders::new(), watch::Sender::default());
-    watch::channel(ops).1
 }
 
 async fn serve_with(token: Option<&str>) -> Served {
@@ -40,12 +41,25 @@ async fn serve_with(token: Option<&str>) -> Served {
 async fn serve_past(token: Option<&str>, past: Option<Past>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
-    let ops = ops(&board).borrow().clone();
-    let ops = if let Some(past) = past { ops.with_past(past) } else { ops };
-    let ops = watch::channel(ops).1;
     let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
-    let task = tokio::spawn(serve(page, ops, no_sources(), watch::Sender::new(access).subscribe(), stop.clone()));
-    Served { address, board, stop, task }
+    let (access, invites) = (watch::Sender::new(access), Invites::default());
+    let commands = commands(&board);
+    let commands = watch::Sender::new(if let Some(past) = past { commands.with_past(past) } else { commands });
+    let serving = Serving {
+        board: board.clone(),
+        access: access.subscribe(),
+        invites: invites.clone(),
+        ops: commands.subscribe(),
+        sources: no_sources(),
+    };
+    let task = tokio::spawn(serve(page, serving, stop.clone()));
+    Served { address, board, access, invites, commands, stop, task }
+}
+
+/// The commands of a box with the decoder `mat`, which is not connected.
+fn commands(board: &Board) -> Ops {
+    let decoders: Decoders = [("mat".to_owned(), DecoderHandle::default())].into();
+    Ops::new(board.clone(), Repairs::new(), decoders, watch::Sender::default())
 }
 
 impl Served {
@@ -70,7 +84,7 @@ impl Served {
 fn read(seq: u64) -> RecentRead {
     let received = Timestamp::UNIX_EPOCH;
     let (decoder, chip, decoder_time) = ("mat".to_owned(), format!("CHIP{seq}"), "10:00:00.000".to_owned());
-    RecentRead { seq, decoder, chip, decoder_time, received, antenna: None, rssi: None, hits: None }
+    RecentRead { seq, decoder, chip, decoder_time, received, antenna: None, rssi: None, hits: None, live: true }
 }
 
 #[tokio::test]
@@ -110,8 +124,14 @@ async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
     assert_eq!(page.local_addr(), None);
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let mut changed = board.changed();
-    let open = watch::Sender::new(Audience::Open).subscribe();
-    let task = tokio::spawn(serve(page, ops(&board), no_sources(), open, stop.clone()));
+    let serving = Serving {
+        board: board.clone(),
+        access: watch::Sender::new(Audience::Open).subscribe(),
+        invites: Invites::default(),
+        ops: watch::Sender::new(commands(&board)).subscribe(),
+        sources: no_sources(),
+    };
+    let task = tokio::spawn(serve(page, serving, stop.clone()));
     timeout(SOON, changed.changed()).await.unwrap().unwrap();
     assert_eq!(board.snapshot().problems[0].code, "status_address");
     stop.cancel();
@@ -169,9 +189,11 @@ async fn with_a_token_only_life_and_readiness_are_told_without_it() {
     let served = serve_with(Some("sesame-42")).await;
     for path in ["/", "/plain", "/events", "/api/status", "/api/reads", "/api/events", "/metrics", "/nowhere"] {
         assert_eq!(served.get(path, "").await.0, 401, "{path}");
-        for wrong in ["Bearer sesame-43", "Bearer sesame-4", "Bearer sesame-422", "Bearer ", "Basic sesame-42", "é"] {
-            assert_eq!(served.get(path, &format!("authorization: {wrong}\r\n")).await.0, 401, "{path} {wrong}");
-        }
+    }
+    for wrong in ["Bearer sesame-43", "Bearer sesame-4", "Bearer sesame-422", "Bearer ", "Basic sesame-42", "é"] {
+        // After three wrong tries a machine has to wait.
+        let other = serve_with(Some("sesame-42")).await;
+        assert_eq!(other.get("/api/status", &format!("authorization: {wrong}\r\n")).await.0, 401, "{wrong}");
     }
     assert_eq!(served.get("/api/status", "authorization: bearer sesame-42\r\n").await.0, 200);
     assert_eq!(served.get("/healthz", "").await.0, 200);
@@ -345,7 +367,7 @@ async fn every_answer_also_a_refusal_tells_the_browser_to_keep_and_frame_nothing
 }
 
 #[tokio::test]
-async fn nothing_is_changed_over_http_and_no_path_leads_to_a_file() {
+async fn without_a_form_nothing_is_changed_over_http_and_no_path_leads_to_a_file() {
     let served = serve_with(None).await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"] {
         for path in ["/", "/plain", "/events", "/api/status", "/api/reads", "/metrics", "/healthz", "/icon/ready.svg"] {
@@ -368,13 +390,17 @@ async fn one_machine_has_its_share_of_the_connections_and_this_box_all() {
     let hostile: IpAddr = "10.0.0.66".parse().unwrap();
     let mut held: Vec<_> = (0..CONNECTIONS_OF_ONE).map(|_| peers.count(hostile).unwrap()).collect();
     assert!(peers.count(hostile).is_none());
-    assert!(peers.count("::ffff:10.0.0.66".parse().unwrap()).is_none(), "the same in other clothes");
+    let other_form = Peer("::ffff:10.0.0.66".parse().unwrap()).machine();
+    assert!(peers.count(other_form).is_none(), "the same address in another form");
     let _timer = peers.count("10.0.0.5".parse().unwrap()).expect("another one is served");
     held.pop();
     held.push(peers.count(hostile).expect("a place came back"));
     let many = (0..CONNECTIONS_OF_ONE as u128).map(|low| IpAddr::V6(((0x2001_0db8_u128 << 96) + low).into()));
-    let network: Vec<_> = many.map(|ip| peers.count(ip).unwrap()).collect();
-    assert!(peers.count("2001:db8::ffff".parse().unwrap()).is_none(), "one network of IPv6 is one machine");
+    let network: Vec<_> = many.map(|ip| peers.count(Peer(ip).machine()).unwrap()).collect();
+    assert!(
+        peers.count(Peer("2001:db8::ffff".parse().unwrap()).machine()).is_none(),
+        "one network of IPv6 is one machine"
+    );
     let local: Vec<_> = (0..CONNECTIONS).map(|_| peers.count("127.0.0.1".parse().unwrap()).unwrap()).collect();
     drop((held, network, local, _timer));
     assert!(peers.0.lock().unwrap().is_empty(), "nothing is remembered of who went");

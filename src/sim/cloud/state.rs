@@ -83,7 +83,7 @@ pub(super) struct Inner {
     pub(super) state: Mutex<State>,
     /// Increases with every change that a test may wait for.
     pub(super) version: watch::Sender<u64>,
-    pub(super) door: wire::Door,
+    pub(super) door: wire::CloudDoor,
     pub(super) address: SocketAddr,
 }
 

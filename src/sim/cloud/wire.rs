@@ -24,12 +24,12 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 const BACKLOG: i32 = 128;
 
 /// The handle that opens and closes the listener.
-pub(super) struct Door {
+pub(super) struct CloudDoor {
     wanted: watch::Sender<bool>,
     is: watch::Receiver<bool>,
 }
 
-impl Door {
+impl CloudDoor {
     /// Opens or closes the listener. Returns when that is done (or when the fake has ended).
     pub(super) async fn set(&self, open: bool) {
         self.wanted.send_replace(open);
@@ -53,7 +53,7 @@ pub(super) struct Entrance {
 }
 
 /// Binds the address and listens on it.
-pub(super) fn open(address: SocketAddr, stop: CancellationToken) -> io::Result<(Entrance, Door, SocketAddr)> {
+pub(super) fn open(address: SocketAddr, stop: CancellationToken) -> io::Result<(Entrance, CloudDoor, SocketAddr)> {
     let reserve = bind(address)?;
     let address = reserve.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an internet address"))?;
     let listener = listen(address)?;
@@ -62,7 +62,7 @@ pub(super) fn open(address: SocketAddr, stop: CancellationToken) -> io::Result<(
     let era = stop.child_token();
     let entrance =
         Entrance { address, listener: Some(listener), wanted: wanted_seen, is, stop, era, _reserve: reserve };
-    Ok((entrance, Door { wanted, is: is_seen }, address))
+    Ok((entrance, CloudDoor { wanted, is: is_seen }, address))
 }
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {

@@ -17,7 +17,8 @@ fn good() -> Snapshot {
         });
     }
     board.upload("DEVICE", |upload| {
-        upload.session = Some(SessionStatus { alias: None, token_tail: "abcdef".to_owned(), numbered: None });
+        upload.session =
+            Some(SessionStatus { alias: None, token_tail: "abcdef".to_owned(), token: "".into(), numbered: None });
     });
     let mut status = board.snapshot();
     status.ready = true;

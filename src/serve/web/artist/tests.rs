@@ -85,7 +85,9 @@ pub(in crate::serve::web) fn reading() -> Snapshot {
     };
     let session = SessionStatus {
         alias: Some("10K Sant Joan".to_owned()),
+        token: Box::default(),
         token_tail: "A115B1".to_owned(),
+        token: "".into(),
         numbered: Some(2311),
     };
     status.uploads = vec![UploadStatus {
@@ -438,7 +440,7 @@ fn a_text_from_outside_stays_a_text() {
     reads[1].chip = evil.to_owned();
     reads[1].decoder = evil.to_owned();
     let frame = Artist::new(Board::new("finish"), sources, "1").draw_of(&status, &times(), reads);
-    let html = page::first_view(evil, status.state, &times().zone, &frame);
+    let html = page::first_view(evil, status.state, &times().zone, &frame, None);
     for text in [html.as_str(), &frame.step] {
         assert!(!text.contains("<script>alert") && !text.contains('\u{1b}'), "{text}");
         assert!(text.contains("alert(1)"), "it is shown");
@@ -457,7 +459,7 @@ fn an_age_is_the_same_text_until_something_happens() {
     artist.whole_at = None;
     let frame = artist.draw_of(&status, &later, reads(usual));
     assert!(!frame.step.contains("parts") && !frame.step.contains("rows"), "{}", frame.step);
-    let html = page::first_view("finish", status.state, &later.zone, &frame);
+    let html = page::first_view("finish", status.state, &later.zone, &frame, None);
     assert!(html.contains(">4 s ago</span>") && html.contains(">10:42:10</span>"), "{html}");
 }
 
@@ -485,7 +487,7 @@ fn what_was_not_measured_is_a_hole_and_says_whose() {
 fn the_first_view_is_small_and_tells_the_state_before_the_script_runs() {
     for (name, status, reads) in states() {
         let frame = drawn(&status, reads);
-        let html = page::first_view("finish", status.state, &times().zone, &frame);
+        let html = page::first_view("finish", status.state, &times().zone, &frame, None);
         assert!(html.len() <= 12_288, "{name}: {} bytes", html.len());
         assert!(html.contains(&format!("data-state=\"{name}\"")), "{name}");
         for id in ["state", "lamps", "chain", "sum", "clocks", "rows", "foot", "live"] {

@@ -20,7 +20,12 @@ fn status() -> Snapshot {
             decoder.address = "tcp://192.168.1.51:10000".to_owned();
         });
     }
-    let session = SessionStatus { alias: Some("10K".to_owned()), token_tail: "A115B1".to_owned(), numbered: None };
+    let session = SessionStatus {
+        alias: Some("10K".to_owned()),
+        token: Box::default(),
+        token_tail: "A115B1".to_owned(),
+        numbered: None,
+    };
     board.upload("DEVICE", |upload| upload.session = Some(session));
     board.raise(ProblemCode::LowBattery, "finish-main", "the battery has 18 %");
     board.raise(ProblemCode::DecoderUnreachable, "finish-backup", "no answer from tcp://192.168.1.51:10000");
@@ -50,6 +55,7 @@ fn read(chip: &str) -> RecentRead {
         antenna: None,
         rssi: Some(-51),
         hits: Some(14),
+        live: true,
     }
 }
 
