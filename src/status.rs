@@ -4,8 +4,10 @@
 //! A task reports only what is certain (`kept` after it is durable). The board never blocks: it
 //! takes one short lock and does no I/O.
 
+mod checks;
 pub(crate) mod glance;
 mod judge;
+mod lamp;
 mod lamps;
 mod latency;
 pub(crate) mod plot;
@@ -19,11 +21,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
 use tokio::sync::{Notify, watch};
 
+use self::checks::Checks;
+pub use self::checks::{ChecksStatus, MatCheck};
 use self::judge::{Judge, StateVerdict};
-pub use self::lamps::{Lamp, LampName, Mark, lamps};
+pub use self::lamp::{Lamp, LampName, Mark};
+pub use self::lamps::lamps;
 use self::latency::Latency;
 pub use self::latency::{LatencyFigures, LatencyHistogram, LatencyStatus};
 pub use self::problem::{Cause, ProblemCode};
@@ -75,6 +82,9 @@ struct Inner {
     latency: Latency,
     machine: Option<MachineStatus>,
     judge: Judge,
+    checks: Checks,
+    /// The day at the last look, in the zone of the box.
+    day: Option<Date>,
 }
 
 /// Reads that became durable together: a chunk of bytes from a port, as far as it is of one source.
@@ -96,6 +106,11 @@ pub struct Board {
     problems_changed: Arc<Notify>,
     /// The clock is here because every part that needs the time has the board too.
     wall: Wall,
+}
+
+/// The day on which an instant falls, in the zone of the box.
+fn day_of(instant: Timestamp) -> Date {
+    ZonedDateTime::new(instant, TimeZone::system()).date()
 }
 
 impl Board {
@@ -123,6 +138,8 @@ impl Board {
             latency: Latency::new(),
             machine: None,
             judge: Judge::default(),
+            checks: Checks::default(),
+            day: None,
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -296,6 +313,15 @@ impl Board {
     /// The state and its sentence. To be called about once a second, so that the state is up to
     /// date although nobody asks for it.
     pub fn look(&self) -> (BoxState, String) {
+        let now = self.now();
+        let day = day_of(now);
+        {
+            let mut inner = self.lock();
+            let Inner { decoders, uploads, checks, day: before, .. } = &mut *inner;
+            let tails = uploads.iter().map(|upload| upload.session.as_ref().map(|session| session.token_tail.clone()));
+            let sessions = tails.collect::<Option<Vec<String>>>().unwrap_or_default();
+            checks.look(decoders, sessions, before.replace(day).is_some_and(|before| before != day), now);
+        }
         let snapshot = self.snapshot();
         (snapshot.state, snapshot.sentence)
     }
@@ -410,11 +436,13 @@ impl Board {
     /// Records how long the reads of these passings took, each of which the cloud has for the first
     /// time. Whoever waits for a change of the board is not woken.
     pub(crate) fn arrived(&self, device: &str, reads: impl Iterator<Item = Seq>) {
+        let at_the_time = self.now();
         let mut inner = self.lock();
-        let Inner { started, uploads, latency, .. } = &mut *inner;
+        let Inner { started, uploads, latency, checks, .. } = &mut *inner;
         let now = started.elapsed();
         let Some(at) = uploads.iter().position(|upload| upload.device_id == device) else { return };
         for read in reads {
+            checks.arrived(read, at_the_time);
             if let Some(took) = latency.arrived(read, now, at) {
                 uploads[at].read_to_cloud.record(took, 1);
             }
@@ -436,14 +464,36 @@ impl Board {
     /// Adds reads that are durable, in journal order. The oldest reads beyond [`RECENT_READS`] are
     /// dropped.
     pub fn recent(&self, reads: impl IntoIterator<Item = RecentRead>) {
+        let now = self.now();
         self.update(|inner| {
             for read in reads {
                 if inner.recent.len() == RECENT_READS {
                     inner.recent.pop_front();
                 }
+                inner.checks.kept(&read, now);
                 inner.recent.push_back(read);
             }
         });
+    }
+
+    /// What one test chip proved about each mat.
+    pub(crate) fn checks(&self) -> ChecksStatus {
+        self.lock().checks.status()
+    }
+
+    /// Begins the checks of the mats anew.
+    pub(crate) fn check_again(&self) {
+        let now = self.now();
+        self.update(|inner| inner.checks.start_again(now));
+    }
+
+    /// Goes on with the checks that an earlier process saw, if they are of this day and this process
+    /// saw no read yet.
+    pub(crate) fn restore_checks(&self, checks: ChecksStatus) {
+        let fresh = self.checks().mats.iter().all(|mat| mat.read.is_none());
+        if fresh && checks.since.is_some_and(|since| day_of(since) == day_of(self.now())) {
+            self.update(|inner| inner.checks.restore(checks));
+        }
     }
 
     /// The newest reads, newest first.

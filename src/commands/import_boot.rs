@@ -305,9 +305,11 @@ impl Offer {
         let mut text = named.clone();
         let key_file = files::key_file(file, &mut text);
         let mut warnings = Vec::new();
-        if self.config.is_some() {
-            let loaded = files::load(file, &text.to_string(), has_key, &[Part::Key]).map_err(|wrong| {
-                let mut what: Vec<String> = wrong.iter().map(here).collect();
+        if let Some(given) = &self.config {
+            let load = |text: &str| files::load(file, text, has_key, &[Part::Key]);
+            let loaded = load(&text.to_string()).map_err(|wrong| {
+                // The lines are told as they are on the card, where the line of the key's file is not added.
+                let mut what: Vec<String> = load(given).err().unwrap_or(wrong).iter().map(here).collect();
                 if !has_key && text.has("cloud") && config::reread_secret(&key_file).is_err() {
                     what.push(format!(
                         "The box has no API key: put it, and nothing else, into a file {KEY} on this card."

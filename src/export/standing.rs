@@ -171,7 +171,6 @@ impl Standings {
         self.let_go.retain(|_, of| *of >= seq);
         self.were_held.retain(|of| *of >= seq);
         self.replaced.retain(|of, _| *of >= seq);
-        self.refusals.retain(|of, _| *of >= seq);
         if let Some(passings) = &mut self.passings {
             passings.retain(|of, _| *of >= seq);
         }

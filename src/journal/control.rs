@@ -72,6 +72,8 @@ pub(crate) struct Holds {
     dropped: Vec<(u64, u64)>,
     /// The entry of the hold that is not released.
     since: Option<u64>,
+    /// The entry of the hold that was released last. A second release of it changes nothing.
+    ended: u64,
 }
 
 impl Holds {
@@ -79,8 +81,9 @@ impl Holds {
     pub(crate) fn follow(&mut self, seq: u64, control: &Control) {
         match control {
             Control::Hold { .. } => self.since = self.since.or(Some(seq)),
+            Control::Release { from, .. } if from.0 == self.ended => {}
             Control::Release { how, from, .. } => {
-                self.since = None;
+                (self.since, self.ended) = (None, from.0);
                 if *how == Held::Drop {
                     if self.dropped.len() == HOLDS_MAX {
                         self.dropped.remove(0);
@@ -117,6 +120,7 @@ mod tests {
             holds.follow(seq, &control);
         }
         holds.follow(30, &release(Held::Send, 20));
+        holds.follow(31, &release(Held::Drop, 20)); // it was released already
         holds.follow(40, &hold);
         let dropped: Vec<u64> = (1..60).filter(|seq| holds.is_dropped(*seq)).collect();
         assert_eq!(dropped, [6, 7, 8]);

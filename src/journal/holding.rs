@@ -144,7 +144,10 @@ mod tests {
             is_held(&journal);
             journal.close().await; // the reads are now in the queue's blocks
             drop(journal);
-            is_held(&open(dir.path()).await);
+            let journal = open(dir.path()).await;
+            is_held(&journal);
+            journal.close().await;
+            drop(journal);
             std::fs::remove_dir_all(dir.path().join("queue")).unwrap();
             let journal = open(dir.path()).await;
             is_held(&journal);

@@ -516,6 +516,7 @@ impl<'a> Shown<'a> {
                         antenna: read.antenna.as_ref().map(ToString::to_string),
                         rssi: read.rssi,
                         hits: read.hits,
+                        live: !read.replay,
                     };
                     shown.recent.push((at, recent));
                 }

@@ -673,10 +673,17 @@ impl Ops {
     /// The journal is not open, or the box is on hold already.
     pub(crate) async fn hold(&self, by: &str) -> Result<(), OpsError> {
         let journal = self.journal()?;
-        journal.hold(by).await?;
+        let (handle, who) = (journal.clone(), by.to_owned());
+        // A task of its own, so that it ends also if who asked is gone.
+        tokio::spawn(async move { handle.hold(&who).await }).await.map_err(|_| OpsError::Stopping)??;
         tracing::info!("the box was put on hold by {by}");
         show_counts(journal, &self.board);
         Ok(())
+    }
+
+    /// Takes the ticks of all mats away, so that they are checked anew before the gun.
+    pub(crate) fn check_again(&self) {
+        self.board.check_again();
     }
 
     /// Ends the hold: what was read meanwhile is sent or dropped. Returns how many reads these are.
@@ -686,7 +693,9 @@ impl Ops {
     /// The journal is not open, or the box is not on hold.
     pub(crate) async fn release(&self, how: Held, by: &str) -> Result<u64, OpsError> {
         let journal = self.journal()?;
-        let reads = journal.release(how, by).await?;
+        let (handle, who) = (journal.clone(), by.to_owned());
+        let releasing = tokio::spawn(async move { handle.release(how, &who).await });
+        let reads = releasing.await.map_err(|_| OpsError::Stopping)??;
         let done = if how == Held::Send { "sent" } else { "dropped" };
         tracing::info!(reads, "the hold was released by {by}: what was read meanwhile is {done}");
         show_counts(journal, &self.board);

@@ -29,6 +29,7 @@ mod assets;
 mod doing;
 mod door;
 mod frame;
+mod gun;
 mod live;
 mod metrics;
 mod page;
@@ -360,6 +361,7 @@ fn router(serving: Serving, live: Live, streams: Arc<Semaphore>, stop: &Cancella
         .route("/metrics", get(metrics_page))
         .merge(past)
         .with_state(web.clone())
+        .merge(gun::routes(web.board.clone()))
         .merge(page::routes(live))
         .merge(doing::router(doing))
         .fallback(nothing_here)

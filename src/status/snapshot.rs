@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::lamps::Lamp;
+use super::lamp::Lamp;
 use super::latency::{LatencyHistogram, LatencyStatus};
 use super::state::BoxState;
 
@@ -379,6 +379,9 @@ pub struct RecentRead {
     pub rssi: Option<i32>,
     /// The number of hits, if the decoder reports it.
     pub hits: Option<u32>,
+    /// Whether the decoder sent it when it made it. `false`: it comes from the memory of the decoder.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// A hold: reads are kept, and none is sent until somebody releases it.

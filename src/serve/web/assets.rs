@@ -33,6 +33,8 @@ const FILES: &[Asset] = &[
     Asset { name: "stream.js", kind: JS, text: include_str!("assets/stream.js") },
     Asset { name: "sound.js", kind: JS, text: include_str!("assets/sound.js") },
     Asset { name: "look.js", kind: JS, text: include_str!("assets/look.js") },
+    Asset { name: "gun.css", kind: CSS, text: include_str!("assets/gun.css") },
+    Asset { name: "gun.js", kind: JS, text: include_str!("assets/gun.js") },
     Asset { name: "ask.js", kind: JS, text: include_str!("assets/ask.js") },
 ];
 

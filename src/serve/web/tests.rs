@@ -84,7 +84,7 @@ impl Served {
 fn read(seq: u64) -> RecentRead {
     let received = Timestamp::UNIX_EPOCH;
     let (decoder, chip, decoder_time) = ("mat".to_owned(), format!("CHIP{seq}"), "10:00:00.000".to_owned());
-    RecentRead { seq, decoder, chip, decoder_time, received, antenna: None, rssi: None, hits: None }
+    RecentRead { seq, decoder, chip, decoder_time, received, antenna: None, rssi: None, hits: None, live: true }
 }
 
 #[tokio::test]

@@ -181,12 +181,15 @@ impl Ledger {
     /// The box was put on hold, or released.
     fn decided(&mut self, seq: u64, control: &Control) {
         let Control::Release { how, from, .. } = control else {
-            self.count("holds", 1);
-            let before = self.hold.replace(seq);
-            return self.must(before.is_none(), 10, || format!("a hold in a hold: {before:?}, {seq}"));
+            if self.hold.is_none() {
+                self.count("holds", 1);
+                self.hold = Some(seq);
+            }
+            return;
         };
-        let hold = self.hold.take();
-        self.must(hold == Some(from.0), 10, || format!("{control:?} ends the hold {hold:?}"));
+        // Somebody may ask twice before the first line is durable. The first one decides.
+        let Some(hold) = self.hold.take() else { return };
+        self.must(hold == from.0, 10, || format!("{control:?} ends the hold {hold}"));
         if *how == Held::Send {
             self.count("holds that were released and sent", 1);
             return self.sent_later.push((from.0, seq));
@@ -396,7 +399,8 @@ impl Ledger {
         for pair in before.windows(2).filter(|pair| !left.contains(&pair[0])) {
             let needed = self.kept.range(pair[0]..pair[1]).find(|(seq, entry)| {
                 let fate = self.numbered.get(seq).map(|numbered| &numbered.fate);
-                matches!(entry.body, Body::Read(_)) && fate != Some(&Fate::Accepted) && !self.judged.contains_key(seq)
+                let settled = matches!(fate, Some(Fate::Accepted | Fate::Dropped)) || self.judged.contains_key(seq);
+                matches!(entry.body, Body::Read(_)) && !settled
             });
             let needed = needed.map(|(_, entry)| format!("it is pruned and not settled: {entry:?}"));
             self.must(needed.is_none(), 6, || needed.unwrap_or_default());

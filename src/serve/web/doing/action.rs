@@ -39,6 +39,8 @@ pub(super) enum PageAction {
     Marker { text: String, decoder: Option<String> },
     /// End the connection of a decoder, so that its link connects anew.
     RestartLink { decoder: String },
+    /// Take the ticks of all mats away, so that they are checked anew.
+    CheckAgain,
     /// Acknowledge a loss.
     Seen { code: String, about: String },
     /// Send passings again that are set aside.
@@ -110,6 +112,7 @@ impl PageAction {
                 Ok(Self::LetGo { decoder: (!name.is_empty()).then(|| name.to_owned()) })
             }
             "try-again" => Ok(Self::TryAgain),
+            "check-again" => Ok(Self::CheckAgain),
             "hold" => Ok(Self::Hold),
             "release" => match form.get("send") {
                 "all" => Ok(Self::Release { how: Held::Send }),
@@ -146,6 +149,7 @@ impl PageAction {
             Self::SessionOpen { .. } | Self::SessionClose { .. } | Self::Resend { .. } => SESSIONS,
             Self::Hold | Self::Release { .. } | Self::Marker { .. } => HOLD,
             Self::Seen { .. } | Self::MakeRoom { .. } => CARD,
+            Self::CheckAgain => "/gun",
         }
     }
 
@@ -173,6 +177,7 @@ impl PageAction {
             Self::DropSetAside { ids } => format!("Drop {} passings that are set aside", ids.len()),
             Self::MakeRoom { through } => format!("Make room up to entry {}", through.0),
             Self::Resend { device, .. } => format!("Send again what the cloud lost of device …{}", tail(device)),
+            Self::CheckAgain => "Check all mats anew".to_owned(),
             Self::Hold => "Put the box on hold".to_owned(),
             Self::Release { how: Held::Send } => "Release the hold and send the reads".to_owned(),
             Self::Release { how: Held::Drop } => "Release the hold and send none".to_owned(),
@@ -188,6 +193,13 @@ impl PageAction {
             Self::Rewind { .. } | Self::TryAgain | Self::Hold | Self::SessionOpen { ends: None, .. } => None,
             Self::Marker { .. } | Self::RestartLink { .. } | Self::Seen { .. } => None,
             Self::ReleaseSetAside { .. } | Self::Resend { .. } => None,
+            Self::CheckAgain => Some(ConfirmQuestion {
+                title: "Check all mats anew?".to_owned(),
+                happens: "All ticks are taken away, for everybody who looks.".to_owned(),
+                stays: "No read changes.".to_owned(),
+                yes: "Yes, start again".to_owned(),
+                no: "No, keep the ticks",
+            }),
             Self::DropSetAside { ids } => Some(ConfirmQuestion {
                 title: format!("Drop {} passings?", ids.len()),
                 happens: format!("{} passings never go to the cloud.", ids.len()),
@@ -252,7 +264,7 @@ impl PageAction {
 
     /// Whether whoever carries it out writes it into the log.
     pub(super) fn notes_itself(&self) -> bool {
-        !matches!(self, Self::Rewind { .. } | Self::LetGo { .. } | Self::TryAgain)
+        !matches!(self, Self::Rewind { .. } | Self::LetGo { .. } | Self::TryAgain | Self::CheckAgain)
     }
 
     /// Does it. Returns what became of it, in words.
@@ -305,6 +317,10 @@ impl PageAction {
                     Ok(format!("{count} passings that the cloud did not have were sent again, under the same numbers"))
                 }
             },
+            Self::CheckAgain => {
+                ops.check_again();
+                Ok("pass a chip over each mat".to_owned())
+            }
             Self::Hold => {
                 ops.hold(by).await.map_err(said)?;
                 Ok("every read is kept, and nothing new goes to the cloud until the hold is released".to_owned())

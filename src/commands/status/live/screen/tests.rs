@@ -22,8 +22,8 @@ fn status() -> Snapshot {
     }
     let session = SessionStatus {
         alias: Some("10K".to_owned()),
+        token: Box::default(),
         token_tail: "A115B1".to_owned(),
-        token: "".into(),
         numbered: None,
     };
     board.upload("DEVICE", |upload| upload.session = Some(session));
@@ -55,6 +55,7 @@ fn read(chip: &str) -> RecentRead {
         antenna: None,
         rssi: Some(-51),
         hits: Some(14),
+        live: true,
     }
 }
 
