@@ -96,15 +96,18 @@ pub enum SetAsideError {
     Unknown(u64),
 }
 
+/// Passings that were numbered and not settled, by their numbers, with their sessions.
+type OpenPassings = BTreeMap<u64, (Box<str>, UploadItem)>;
+
 /// Reads what the log says about passings that are set aside.
 #[derive(Default)]
-struct Reading {
-    /// By device and number: the session and passings that were numbered and not settled.
-    open: HashMap<Box<str>, BTreeMap<u64, (Box<str>, UploadItem)>>,
+struct AsideReading {
+    /// What is open, by device.
+    open: HashMap<Box<str>, OpenPassings>,
     aside: BTreeMap<u64, SetAside>,
 }
 
-impl Reading {
+impl AsideReading {
     fn event(&mut self, time: Timestamp, event: UploadEvent) {
         match event {
             UploadEvent::Batch(batch) => {
@@ -186,7 +189,7 @@ impl Journal {
     }
 
     fn read_set_aside(&self, from: u64, through: u64) -> io::Result<Vec<SetAside>> {
-        let mut reading = Reading::default();
+        let mut reading = AsideReading::default();
         let entries = Entries::after(&log_dir(self.dir()), from.saturating_sub(1), through)?;
         let Some(mut entries) = entries else { return Ok(Vec::new()) };
         let end = LogPlace { segment: u64::MAX, offset: 0 };

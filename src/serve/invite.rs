@@ -21,9 +21,12 @@ pub(crate) const LIFE: Duration = Duration::from_secs(600);
 /// Most tokens that count at the same time.
 const MOST: usize = 8;
 
+/// Tokens, each with the moment at which it was made, the oldest first.
+type InviteQueue = VecDeque<(Box<str>, Instant)>;
+
 /// The tokens that count now. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Invites(Arc<Mutex<VecDeque<(Box<str>, Instant)>>>);
+pub(crate) struct Invites(Arc<Mutex<InviteQueue>>);
 
 /// A token for one use, and the address at which the page listens.
 #[derive(Debug)]

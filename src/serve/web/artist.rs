@@ -173,7 +173,7 @@ impl Artist {
         let zone = ShownIn::of_the_box();
         let started_ms = self.anchor.look(now, uptime_ms);
         let times = PageTimes { zone, now, uptime_ms, started_ms };
-        let reads = self.newest().unwrap_or_else(|| self.from_board());
+        let reads = self.newest().unwrap_or_else(|| self.reads_of_board());
         self.draw_of(&status, &times, reads)
     }
 
@@ -269,7 +269,7 @@ impl Artist {
 
     /// The newest reads that the board knows, by the time of their receipt. What became of them is
     /// not known here.
-    fn from_board(&self) -> Vec<NewestRead> {
+    fn reads_of_board(&self) -> Vec<NewestRead> {
         let read = |read: crate::status::RecentRead| NewestRead {
             seq: read.seq,
             decoder: read.decoder,

@@ -71,7 +71,7 @@ async fn passings_that_the_cloud_refused_are_listed_sent_again_and_dropped_by_th
     let reads = site.status().await.unwrap().journal.reads.unwrap();
     assert_eq!((reads.kept, reads.sum(), reads.in_cloud, reads.dropped_by_choice), (10, 10, 9, 1));
     let rows = site.export().await;
-    let row = rows.iter().find(|row| row["seq"].to_string() == ids[1]).unwrap();
+    let row = rows.iter().find(|row| format!("{}", row["seq"]) == ids[1]).unwrap();
     assert_eq!(row["upload"]["state"], "suppressed");
     assert!(row["reason"].as_str().unwrap().starts_with("dropped by choice"), "{row}");
     let chips: Vec<_> = cloud.passings(&token).into_iter().filter_map(|passing| passing.chip).collect();

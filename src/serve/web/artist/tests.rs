@@ -87,7 +87,6 @@ pub(in crate::serve::web) fn reading() -> Snapshot {
         alias: Some("10K Sant Joan".to_owned()),
         token: Box::default(),
         token_tail: "A115B1".to_owned(),
-        token: "".into(),
         numbered: Some(2311),
     };
     status.uploads = vec![UploadStatus {
