@@ -260,12 +260,11 @@ mod tests {
     ];
 
     /// Commands without `--json`, and why. docs/timer/commands.md says the same.
-    const WITHOUT_JSON: [(&str, &str); 10] = [
+    const WITHOUT_JSON: [(&str, &str); 9] = [
         ("run", "it writes its log alone; [log] format makes it JSON"),
         ("setup", "it talks with a person; what it checks is told by `check --json`"),
         ("import-boot", "it writes its log alone, and the reason on the boot partition"),
         ("export", "--format jsonl is its JSON"),
-        ("report", "--format json is its JSON"),
         ("capture", "what it writes is the capture"),
         ("decode", "it always writes JSON"),
         ("simulate", "it shows a person what goes on"),

@@ -89,6 +89,7 @@ pub(crate) mod reader;
 mod recent;
 mod reserve;
 mod room;
+mod room_order;
 pub(crate) mod set_aside;
 mod shared;
 mod sink;

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::{Found, UploadEvent, UploadItem};
+use crate::journal::{Batch, Found, UploadEvent, UploadItem};
 
 /// The upload state of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,48 +296,7 @@ impl Standings {
                     }
                 }
             }
-            UploadEvent::Batch(batch) => {
-                // A batch is formed only when the batch before it is settled, even if the line that
-                // says so was lost.
-                let mut open = self.open.remove(&batch.device).unwrap_or_default();
-                let still_open: BTreeMap<u64, u64> =
-                    open.extract_if(.., |num, _| batch.still_open.contains(num)).collect();
-                self.open.insert(batch.device.clone(), open);
-                self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);
-                let mine = batch.items.iter().filter_map(|item| Some((item.num, self.read(item.seq.0)?)));
-                let mut open: BTreeMap<u64, u64> = mine.collect();
-                if !open.is_empty() {
-                    let token = self.index_of(&batch.session);
-                    for item in &batch.items {
-                        let &UploadItem { seq, num, time_ms, corrected_ms, .. } = item;
-                        self.put(seq.0, Standing::numbered(UploadMark::Pending, token, num, (time_ms, corrected_ms)));
-                        if self.passings.is_some() {
-                            self.keep(&batch.device, item.clone());
-                        }
-                    }
-                }
-                for found in &batch.found {
-                    let &Found { seq, ref session, num, time_ms, corrected_ms, .. } = found;
-                    if self.read(seq.0).is_some() {
-                        let token = self.index_of(session);
-                        self.put(seq.0, Standing::numbered(UploadMark::Sent, token, num, (time_ms, corrected_ms)));
-                        // It was to be sent again, and its time there is the right one after all.
-                        if let Some(seq) = self.read(seq.0).filter(|seq| self.replaced.get(seq) == Some(&(token, num)))
-                        {
-                            self.replaced.remove(&seq);
-                        }
-                        self.keep(&batch.device, found.item());
-                    }
-                }
-                for seq in &batch.dead {
-                    self.put(seq.0, Standing::suppressed(WhySuppressed::DeadTime));
-                }
-                for seq in &batch.duplicates {
-                    self.put(seq.0, Standing::suppressed(WhySuppressed::Duplicate));
-                }
-                open.extend(still_open);
-                self.open.insert(batch.device.clone(), open);
-            }
+            UploadEvent::Batch(batch) => self.batch(batch),
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, UploadMark::Sent),
             UploadEvent::DeadLetter { device, num, status, answer, again } => {
                 if let Some(seq) =
@@ -350,6 +309,47 @@ impl Standings {
             }
             UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, UploadMark::Pending),
         }
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        // A batch is formed only when the batch before it is settled, even if the line that
+        // says so was lost.
+        let mut open = self.open.remove(&batch.device).unwrap_or_default();
+        let still_open: BTreeMap<u64, u64> = open.extract_if(.., |num, _| batch.still_open.contains(num)).collect();
+        self.open.insert(batch.device.clone(), open);
+        self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);
+        let mine = batch.items.iter().filter_map(|item| Some((item.num, self.read(item.seq.0)?)));
+        let mut open: BTreeMap<u64, u64> = mine.collect();
+        if !open.is_empty() {
+            let token = self.index_of(&batch.session);
+            for item in &batch.items {
+                let &UploadItem { seq, num, time_ms, corrected_ms, .. } = item;
+                self.put(seq.0, Standing::numbered(UploadMark::Pending, token, num, (time_ms, corrected_ms)));
+                if self.passings.is_some() {
+                    self.keep(&batch.device, item.clone());
+                }
+            }
+        }
+        for found in &batch.found {
+            let &Found { seq, ref session, num, time_ms, corrected_ms, .. } = found;
+            if self.read(seq.0).is_some() {
+                let token = self.index_of(session);
+                self.put(seq.0, Standing::numbered(UploadMark::Sent, token, num, (time_ms, corrected_ms)));
+                // It was to be sent again, and its time there is the right one after all.
+                if let Some(seq) = self.read(seq.0).filter(|seq| self.replaced.get(seq) == Some(&(token, num))) {
+                    self.replaced.remove(&seq);
+                }
+                self.keep(&batch.device, found.item());
+            }
+        }
+        for seq in &batch.dead {
+            self.put(seq.0, Standing::suppressed(WhySuppressed::DeadTime));
+        }
+        for seq in &batch.duplicates {
+            self.put(seq.0, Standing::suppressed(WhySuppressed::Duplicate));
+        }
+        open.extend(still_open);
+        self.open.insert(batch.device.clone(), open);
     }
 
     /// Index of a session's token.

@@ -1,7 +1,9 @@
-//! What people write into the log: markers, and what became of what they asked for.
+//! What people write into the log: markers, what became of what they asked for, and which losses they
+//! have seen.
 
 use jiff::Timestamp;
 
+use super::control::{Control, Loss};
 use super::entry::Body;
 use super::terms::JournalError;
 use super::{Durable, Journal};
@@ -48,5 +50,35 @@ impl Journal {
     pub async fn note_action(&self, what: &str, by: &str, outcome: &str) -> Result<Durable<Seq>, JournalError> {
         tracing::info!(by, "{what}: {outcome}");
         self.note(ACTION, &format!("{by}: {what}: {outcome}")).await
+    }
+}
+
+impl Journal {
+    /// The losses that nobody acknowledged. `None` while the state does not follow the log yet.
+    pub fn shown_losses(&self) -> Option<Vec<Loss>> {
+        let core = self.shared.lock();
+        core.serving.then(|| core.state.losses.shown.clone())
+    }
+
+    /// The losses that somebody acknowledged.
+    pub fn seen_losses(&self) -> Vec<Loss> {
+        self.shared.lock().state.losses.seen.clone()
+    }
+
+    /// Makes a loss durable, or that it is over.
+    ///
+    /// # Errors
+    /// The journal is closed.
+    pub(crate) async fn note_loss(&self, control: Control) -> Result<(), JournalError> {
+        let (subject, now) = ("box".into(), self.shared.board.now());
+        self.write(vec![(subject, now, Body::Control(control), Box::default())]).await.map(|_| ())
+    }
+
+    /// Makes durable that somebody acknowledged a loss.
+    ///
+    /// # Errors
+    /// The journal is closed.
+    pub async fn seen(&self, loss: Loss, by: &str) -> Result<(), JournalError> {
+        self.note_loss(Control::Seen { loss, by: by.into() }).await
     }
 }

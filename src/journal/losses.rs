@@ -5,10 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Journal;
 use super::control::{Control, Loss};
-use super::entry::Body;
-use super::terms::JournalError;
 
 /// Most losses that are shown, and most that are remembered as acknowledged.
 const LOSSES_MAX: usize = 64;
@@ -17,9 +14,9 @@ const LOSSES_MAX: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Losses {
     /// Losses that nobody acknowledged.
-    shown: Vec<Loss>,
+    pub(super) shown: Vec<Loss>,
     /// Losses that somebody acknowledged. What finds the same loss again, with the same words, does not show it.
-    seen: Vec<Loss>,
+    pub(super) seen: Vec<Loss>,
 }
 
 impl Losses {
@@ -55,36 +52,6 @@ fn put(losses: &mut Vec<Loss>, loss: &Loss) {
         losses.remove(0);
     }
     losses.push(loss.clone());
-}
-
-impl Journal {
-    /// The losses that nobody acknowledged. `None` while the state does not follow the log yet.
-    pub fn shown_losses(&self) -> Option<Vec<Loss>> {
-        let core = self.shared.lock();
-        core.serving.then(|| core.state.losses.shown.clone())
-    }
-
-    /// The losses that somebody acknowledged.
-    pub fn seen_losses(&self) -> Vec<Loss> {
-        self.shared.lock().state.losses.seen.clone()
-    }
-
-    /// Makes a loss durable, or that it is over.
-    ///
-    /// # Errors
-    /// The journal is closed.
-    pub(crate) async fn note_loss(&self, control: Control) -> Result<(), JournalError> {
-        let (subject, now) = ("box".into(), self.shared.board.now());
-        self.write(vec![(subject, now, Body::Control(control), Box::default())]).await.map(|_| ())
-    }
-
-    /// Makes durable that somebody acknowledged a loss.
-    ///
-    /// # Errors
-    /// The journal is closed.
-    pub async fn seen(&self, loss: Loss, by: &str) -> Result<(), JournalError> {
-        self.note_loss(Control::Seen { loss, by: by.into() }).await
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 use super::Journal;
 use super::entry::parse_line_of;
 use super::log::{self, SegmentFile};
+pub use super::room_order::Freed;
+use super::room_order::RoomOrder;
 use super::terms::JournalError;
 use crate::model::chip::Seq;
 
@@ -48,27 +50,6 @@ pub struct RemovableSegment {
     pub from: Option<Timestamp>,
     /// The receive time of its last read.
     pub to: Option<Timestamp>,
-}
-
-/// What was removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Freed {
-    /// Segments.
-    pub segments: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// The oldest entry that is left.
-    pub oldest: u64,
-}
-
-/// An order to the follower.
-pub(super) struct RoomOrder {
-    /// Segments that end here or before may go.
-    pub through: u64,
-    /// What went.
-    pub done: Freed,
-    /// Receives it.
-    pub reply: oneshot::Sender<Freed>,
 }
 
 impl Journal {

@@ -5,9 +5,9 @@ use std::io::{self};
 
 use super::age::Ages;
 use super::log::{self, SegmentFile};
-use super::making_room::{Freed, RoomOrder};
 use super::queue::{Broken, Queue};
 use super::reserve::{bytes_on_disk, free_bytes, make_reserve};
+use super::room_order::{Freed, RoomOrder};
 use super::shared::Shared;
 use super::upload::RUFUS;
 use super::{disk, mark};

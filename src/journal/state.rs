@@ -597,19 +597,7 @@ impl State {
                 fold.returned.sort_by_key(|item| item.num);
             }
             UploadEvent::Audited(audited) => self.device_mut(&audited.device).audited(audited),
-            UploadEvent::Moved { device, to, items } => {
-                let seqs: HashSet<u64> = items.iter().map(|item| item.seq.0).collect();
-                let returned = &mut self.device_mut(device).returned;
-                let mut moved: Vec<UploadItem> = returned.extract_if(.., |item| seqs.contains(&item.seq.0)).collect();
-                let replacing = &mut self.device_mut(device).replacing;
-                let more = replacing.extract_if(.., |(_, item)| seqs.contains(&item.seq.0)).map(|(_, item)| item);
-                moved.extend(more);
-                let fold = self.device_mut(to);
-                fold.returned.extend(moved);
-                // Their numbers belong to sessions of two devices, so the order is that of the
-                // journal.
-                fold.returned.sort_by_key(|item| item.seq);
-            }
+            UploadEvent::Moved { device, to, items } => self.moved(device, to, items),
             UploadEvent::SendAgain { device, order } => self.device_mut(device).orders.push(order.clone()),
             UploadEvent::Again { device, session, items, next } => {
                 let fold = self.device_mut(device);
@@ -631,6 +619,21 @@ impl State {
                 self.count(|counts| counts.dropped += dropped);
             }
         }
+    }
+
+    /// Passings get another device.
+    fn moved(&mut self, device: &str, to: &str, items: &[UploadItem]) {
+        let seqs: HashSet<u64> = items.iter().map(|item| item.seq.0).collect();
+        let returned = &mut self.device_mut(device).returned;
+        let mut moved: Vec<UploadItem> = returned.extract_if(.., |item| seqs.contains(&item.seq.0)).collect();
+        let replacing = &mut self.device_mut(device).replacing;
+        let more = replacing.extract_if(.., |(_, item)| seqs.contains(&item.seq.0)).map(|(_, item)| item);
+        moved.extend(more);
+        let fold = self.device_mut(to);
+        fold.returned.extend(moved);
+        // Their numbers belong to sessions of two devices, so the order is that of the
+        // journal.
+        fold.returned.sort_by_key(|item| item.seq);
     }
 
     fn batch(&mut self, seq: u64, batch: &Batch) {

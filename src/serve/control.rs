@@ -340,10 +340,7 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
             Ok(()) => json!({ "decoder": decoder, "answer": "asked" }),
             Err(refusal) => refused(&decoder, &refusal),
         }),
-        ControlRequest::Search { query } => match ops.search(query).await {
-            Ok(answer) => Ok(serde_json::to_value(answer)?),
-            Err(error) => Err(error),
-        },
+        ControlRequest::Search { query } => ops.search(query).await.map(|answer| json!(answer)),
         ControlRequest::Follow { after, what, decoder } => match ops.follow(after) {
             Ok(following) => {
                 let line = json!({ "following": true, "durable": following.durable });

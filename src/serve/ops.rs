@@ -11,8 +11,10 @@
 //! passings in the cloud are sent again with it only if the command says so. A session is opened or
 //! closed only by the uplink of its device, in its turn.
 
+mod by_hand;
+mod refusals;
+
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,46 +24,31 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
+use self::refusals::{BEGIN_TIME, FOLLOWERS};
+pub(crate) use self::refusals::{DecoderRefusal, MARKER_MAX, OpsError};
 use super::invite::{Invitation, Invites};
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::{Order, Repaired, ResendRange};
 use crate::cloud::uplink::{Claim, SessionChange, SessionOrder, TryAgain, Wanted, Which};
 use crate::decoders::Range;
-use crate::export::ExportError;
 use crate::export::found::{SearchAnswer, SearchQuery};
 use crate::export::search::Finder;
-use crate::history::report::{self, DayReport, ReportError, ReportQuery};
+use crate::history::report::{self, DayReport, ReportQuery};
 use crate::history::{PlotHistory, Plots};
-use crate::journal::by_hand::Marked;
-use crate::journal::control::{Held, Loss};
-use crate::journal::correct::CorrectError;
-use crate::journal::holding::HoldError;
-use crate::journal::let_go::LetGoError;
-use crate::journal::making_room::{Freed, Room};
+use crate::journal::control::Loss;
 use crate::journal::reader::Reader;
-use crate::journal::set_aside::{Retried, SetAside, SetAsideError};
-use crate::journal::{Audited, Journal, JournalError, SendAgainOrder};
+use crate::journal::{Audited, Journal, SendAgainOrder};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
 use crate::model::chip::Seq;
 use crate::model::clock::Zones;
 use crate::model::correction::Correction;
-use crate::model::source;
 use crate::model::text::{printable, tail};
-use crate::status::{Board, HoldStatus, Problem, ProblemCode, RECENT_READS, RecentRead, Snapshot};
+use crate::status::{Board, HoldStatus, ProblemCode, RECENT_READS, RecentRead, Snapshot};
 
-/// How long an order about a session may wait for its uplink, which may wait for a key or an answer,
-/// and which sends what waits first.
-const BEGIN_TIME: Duration = Duration::from_secs(90);
-
-/// Most commands that follow the reads at the same time.
-const FOLLOWERS: usize = 4;
 /// A search runs with this nice value, so that everything else of the box comes first.
 const SEARCH_NICE: i32 = 10;
-
-/// Most characters of the text of a marker.
-pub(crate) const MARKER_MAX: usize = 64;
 
 /// What a marker is about that is of no decoder.
 pub(crate) const BOX: &str = "box";
@@ -80,97 +67,6 @@ pub(crate) type SessionOrders = BTreeMap<Box<str>, mpsc::Sender<SessionOrder>>;
 
 /// The handle of each decoder, by its name in the configuration.
 pub(crate) type Decoders = BTreeMap<String, DecoderHandle>;
-
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpsError {
-    /// The daemon is stopping.
-    #[error("passbridge is stopping")]
-    Stopping,
-    /// The uplink of the device did not come to the call of the order, and will not.
-    #[error("the upload of this device did not come to it within {} s; `passbridge status` says what it waits for", BEGIN_TIME.as_secs())]
-    NotBegun,
-    /// The daemon ended while the call of an order was on its way, so the outcome is not known.
-    #[error("passbridge stopped before the cloud answered")]
-    StoppedAmid,
-    /// This daemon does not upload to the device.
-    #[error("this passbridge does not upload for device {0}")]
-    UnknownDevice(String),
-    /// Passings can be taken over only from a device that is not in the configuration any more.
-    #[error("device {0} is in the configuration: its passings go there by themselves")]
-    DeviceInUse(String),
-    /// An audit or a repair was started and failed, for this reason.
-    #[error("{0}")]
-    Failed(String),
-    /// The journal is not open.
-    #[error("there is no journal")]
-    NoJournal,
-    /// Nobody can be let in, because the page has no token, or listens nowhere.
-    #[error("the page of this box cannot be opened from another machine: {0}")]
-    NoDoor(&'static str),
-    /// The kernel gives no random bytes.
-    #[error("the box has no random numbers yet ({0}): try again")]
-    Random(std::io::Error),
-    /// The log cannot be searched.
-    #[error(transparent)]
-    Search(#[from] ExportError),
-    /// As many commands as are allowed follow the reads already.
-    #[error("{FOLLOWERS} commands follow the reads already: end one of them")]
-    Followed,
-    /// The box was not put on hold, or not released.
-    #[error(transparent)]
-    Hold(#[from] HoldError),
-    /// Nothing was decided about passings that are set aside.
-    #[error(transparent)]
-    SetAside(#[from] SetAsideError),
-    /// The text of a marker.
-    #[error("the text of a marker has 1 to {MARKER_MAX} characters")]
-    MarkerText,
-    /// There is no such decoder.
-    #[error("{0}")]
-    Decoder(DecoderRefusal),
-    /// No such loss is shown.
-    #[error("no such loss is shown; there are: {0}")]
-    NoSuchLoss(String),
-    /// The journal closes.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The log cannot be read.
-    #[error("the log cannot be read: {0}")]
-    Log(io::Error),
-    /// Nothing is sent while the box is on hold.
-    #[error("the box is on hold, and nothing is sent: release the hold first (`passbridge release`)")]
-    OnHold,
-    /// The reads that are held back could not be released.
-    #[error(transparent)]
-    LetGo(#[from] LetGoError),
-    /// The report could not be made.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// A report is being made already.
-    #[error("a report is being made for somebody else: try again in a moment")]
-    Busy,
-    /// The correction, or the order to send passings again, was not taken.
-    #[error(transparent)]
-    Correct(#[from] CorrectError),
-}
-
-/// Why a decoder was not asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DecoderRefusal {
-    /// The configuration has no decoder of that name.
-    #[error("there is no decoder of that name; there are: {}", known.join(", "))]
-    Unknown {
-        /// The names of the configured decoders.
-        known: Vec<String>,
-    },
-    /// The decoder is not connected.
-    #[error("it is not connected now; `passbridge status` says why. What it stores stays there")]
-    NotConnected,
-    /// The decoder cannot carry out the request, or not now, for this reason.
-    #[error("{0}")]
-    Refused(String),
-}
 
 /// A capture that has begun.
 pub(crate) struct Capturing {
@@ -479,122 +375,6 @@ impl Ops {
         self.order(device, |reply| Order::Repair { range, reply }).await?.map_err(OpsError::Failed)
     }
 
-    /// Writes into the log that somebody asked for something, and what became of it. It waits while the
-    /// disk is full.
-    pub(crate) async fn note_action(&self, what: &str, by: &str, outcome: &str) {
-        if let Some(journal) = &self.journal {
-            let _ = journal.note_action(what, by, outcome).await; // the journal closes: the box is stopping
-        }
-    }
-
-    /// The passings that are set aside, the oldest first, with the cloud's answers.
-    ///
-    /// # Errors
-    /// The journal is not open, or the log cannot be read.
-    pub(crate) async fn set_aside(&self) -> Result<Vec<SetAside>, OpsError> {
-        Ok(self.journal()?.set_aside().await?)
-    }
-
-    /// Lets passings that are set aside go up again. Returns how many they are. `by` is who asks.
-    ///
-    /// # Errors
-    /// The journal is not open, or not all of them are set aside and known not to be in the cloud. None is released
-    /// then.
-    pub(crate) async fn release_set_aside(&self, ids: &[u64], by: &str) -> Result<u64, OpsError> {
-        let (journal, chosen, who) = (self.journal()?.clone(), ids.to_vec(), by.to_owned());
-        // A task of its own, so that it ends also if who asked is gone: nothing else is decided meanwhile.
-        let retrying = tokio::spawn(async move { journal.retry_set_aside(&chosen, &who).await });
-        let Retried { released, failing } = retrying.await.map_err(|_| OpsError::Stopping)??;
-        let count = released + failing.len() as u64;
-        self.tell_failing(Which::These(failing.into_iter().map(Seq).collect()));
-        let outcome = format!("{count} passings are tried again");
-        self.note_action(&format!("release passings set aside: {ids:?}"), by, &outcome).await;
-        Ok(count)
-    }
-
-    /// Never sends these passings that are set aside. Returns how many they are. `by` is who asks.
-    ///
-    /// # Errors
-    /// The journal is not open, or not all of them are set aside. None is dropped then.
-    pub(crate) async fn drop_set_aside(&self, ids: &[u64], by: &str) -> Result<u64, OpsError> {
-        let journal = self.journal()?;
-        let (handle, chosen, who) = (journal.clone(), ids.to_vec(), by.to_owned());
-        let dropping = tokio::spawn(async move { handle.drop_set_aside(&chosen, &who).await });
-        let count = dropping.await.map_err(|_| OpsError::Stopping)??.get();
-        self.tell_failing(Which::These(Vec::new()));
-        show_counts(journal, &self.board);
-        let outcome = format!("{count} passings are never sent");
-        self.note_action(&format!("drop passings set aside: {ids:?}"), by, &outcome).await;
-        Ok(count)
-    }
-
-    /// Puts a marker with the time of the box. `decoder` is a decoder, or one of its locations
-    /// (`DECODER/LOCATION`); `None`: the box itself. `by` is who asks. The marker is durable when
-    /// this returns.
-    ///
-    /// # Errors
-    /// The text is empty or longer than [`MARKER_MAX`] characters, there is no such decoder, or the journal is not
-    /// open.
-    pub(crate) async fn marker(&self, text: &str, decoder: Option<&str>, by: &str) -> Result<Marked, OpsError> {
-        let text = marker_text(text).ok_or(OpsError::MarkerText)?;
-        if let Some(name) = decoder {
-            self.decoder(source::decoder(name)).map_err(OpsError::Decoder)?;
-        }
-        let marked = self.journal()?.mark_by_hand(decoder.unwrap_or(BOX), &text).await?.get();
-        let outcome = format!("entry {}", marked.seq.0);
-        self.note_action(&format!("put a marker \"{text}\""), by, &outcome).await;
-        Ok(marked)
-    }
-
-    /// Ends the connections of a decoder, so that its link connects anew and asks for what was missed. `by` is
-    /// who asks.
-    ///
-    /// # Errors
-    /// The configuration has no such decoder.
-    pub(crate) async fn restart_link(&self, decoder: &str, by: &str) -> Result<(), DecoderRefusal> {
-        self.decoder(decoder)?.restart();
-        self.note_action(&format!("restart the link of {decoder}"), by, "it connects anew").await;
-        Ok(())
-    }
-
-    /// Acknowledges a loss that happened, so that it is not shown any more. `about` is the subject of the problem. `by` is who asks.
-    ///
-    /// # Errors
-    /// No such loss is shown, or the journal is not open.
-    pub(crate) async fn seen(&self, code: &str, about: &str, by: &str) -> Result<(), OpsError> {
-        let journal = self.journal()?;
-        let losses = self.board.losses();
-        let found = losses.iter().find(|loss| loss.code == code && loss.about == about);
-        let Some(Problem { message, .. }) = found else {
-            let shown: Vec<String> = losses.iter().map(|loss| format!("{} {}", loss.code, loss.about)).collect();
-            return Err(OpsError::NoSuchLoss(shown.join(", ")));
-        };
-        let (code, about) = (code.into(), about.into());
-        journal.seen(Loss { code, about, message: message.as_str().into() }, by).await?;
-        show_seen(journal, &self.board);
-        Ok(())
-    }
-
-    /// What may go from the card, although its retention is not over.
-    ///
-    /// # Errors
-    /// The journal is not open, or the log cannot be read.
-    pub(crate) async fn room(&self) -> Result<Room, OpsError> {
-        self.journal()?.room().await.map_err(OpsError::Log)
-    }
-
-    /// Removes the oldest segments of the log up to entry `through`, as far as nobody needs them: no read
-    /// in them is unsent or owed. `by` is who asks.
-    ///
-    /// # Errors
-    /// The journal is not open.
-    pub(crate) async fn make_room(&self, through: Seq, by: &str) -> Result<Freed, OpsError> {
-        let freed = self.journal()?.make_room(through).await?;
-        let outcome = format!("{} files with {} bytes were removed", freed.segments, freed.bytes);
-        self.note_action(&format!("make room up to entry {}", through.0), by, &outcome).await;
-        Ok(freed)
-    }
-
     /// Moves passings to the device `to` that were numbered for the device `from` and are not in
     /// the cloud ([`crate::cloud::audit::adopt`]). `from` must not be in the configuration any
     /// more.
@@ -664,42 +444,6 @@ impl Ops {
     pub(crate) async fn let_go(&self, decoder: Option<&str>) -> Result<u64, OpsError> {
         let journal = self.journal()?;
         Ok(journal.let_all_go(decoder).await?)
-    }
-
-    /// Puts the box on hold: reads are kept, and none is numbered until it is released. `by` is who
-    /// asks.
-    ///
-    /// # Errors
-    /// The journal is not open, or the box is on hold already.
-    pub(crate) async fn hold(&self, by: &str) -> Result<(), OpsError> {
-        let journal = self.journal()?;
-        let (handle, who) = (journal.clone(), by.to_owned());
-        // A task of its own, so that it ends also if who asked is gone.
-        tokio::spawn(async move { handle.hold(&who).await }).await.map_err(|_| OpsError::Stopping)??;
-        tracing::info!("the box was put on hold by {by}");
-        show_counts(journal, &self.board);
-        Ok(())
-    }
-
-    /// Takes the ticks of all mats away, so that they are checked anew before the gun.
-    pub(crate) fn check_again(&self) {
-        self.board.check_again();
-    }
-
-    /// Ends the hold: what was read meanwhile is sent or dropped. Returns how many reads these are.
-    /// `by` is who asks.
-    ///
-    /// # Errors
-    /// The journal is not open, or the box is not on hold.
-    pub(crate) async fn release(&self, how: Held, by: &str) -> Result<u64, OpsError> {
-        let journal = self.journal()?;
-        let (handle, who) = (journal.clone(), by.to_owned());
-        let releasing = tokio::spawn(async move { handle.release(how, &who).await });
-        let reads = releasing.await.map_err(|_| OpsError::Stopping)??;
-        let done = if how == Held::Send { "sent" } else { "dropped" };
-        tracing::info!(reads, "the hold was released by {by}: what was read meanwhile is {done}");
-        show_counts(journal, &self.board);
-        Ok(reads)
     }
 
     fn journal(&self) -> Result<&Journal, OpsError> {
@@ -784,69 +528,4 @@ impl Ops {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_cannot_be_done_has_a_reason_of_its_own() {
-        let (orders, _ordered) = mpsc::channel(1);
-        let repairs: Repairs = [("A".into(), orders)].into();
-        let decoders: Decoders =
-            [("gate".to_owned(), DecoderHandle::default()), ("mat".to_owned(), DecoderHandle::default())].into();
-        let ops = Ops::new(Board::new("finish"), repairs, decoders, watch::Sender::default());
-        assert_eq!((ops.status().name.as_str(), ops.durable().await, ops.try_again()), ("finish", 0, 0));
-        let unknown = DecoderRefusal::Unknown { known: vec!["gate".to_owned(), "mat".to_owned()] };
-        assert_eq!(unknown.to_string(), "there is no decoder of that name; there are: gate, mat");
-        let range = Range { unit: None, file: None, from: 1, to: 9 };
-        assert_eq!(ops.rewind("start", &range).await, Err(unknown.clone()));
-        assert_eq!(ops.rewind("mat", &range).await, Err(DecoderRefusal::NotConnected));
-        assert_eq!(ops.capture("start").err(), Some(unknown));
-        let recordings: Vec<_> = (0..CAPTURES).map(|_| ops.capture("mat").ok().unwrap()).collect();
-        assert!(matches!(ops.capture("mat").err(), Some(DecoderRefusal::Refused(_))));
-        drop(recordings);
-        assert!(ops.capture("mat").is_ok(), "a recording that is dropped makes room");
-        assert!(matches!(ops.repair("B", "x".to_owned()).await, Err(OpsError::UnknownDevice(device)) if device == "B"));
-        assert!(matches!(ops.adopt("A".to_owned(), "A").await, Err(OpsError::DeviceInUse(device)) if device == "A"));
-        assert!(matches!(ops.let_go(None).await, Err(OpsError::NoJournal)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_order_that_waited_too_long_is_withdrawn_and_one_whose_call_is_made_is_waited_for() {
-        let (orders, mut ordered) = mpsc::channel(1);
-        let sessions: SessionOrders = [("A".into(), orders)].into();
-        let ops = Ops::new(Board::new("finish"), Repairs::new(), Decoders::new(), watch::Sender::default())
-            .with_sessions(sessions);
-        let wanted = || Wanted::Close { token: "T".into() };
-        assert!(matches!(ops.session("A", wanted(), "me").await, Err(OpsError::NotBegun)));
-        let withdrawn = ordered.recv().await.unwrap();
-        assert!(!withdrawn.claim.take() && withdrawn.done.is_closed(), "the uplink must not carry it out");
-        // The daemon stops, before the call and amid it.
-        for amid in [false, true] {
-            let stopping = async {
-                let order = ordered.recv().await.unwrap();
-                assert!(!amid || order.claim.take());
-            };
-            let (told, ()) = tokio::join!(ops.session("A", wanted(), "me"), stopping);
-            assert_eq!(matches!(told, Err(OpsError::StoppedAmid)), amid, "{told:?}");
-            assert_eq!(matches!(told, Err(OpsError::Stopping)), !amid, "{told:?}");
-        }
-        let uplink = async {
-            let order = ordered.recv().await.unwrap();
-            assert!(order.claim.take());
-            tokio::time::sleep(BEGIN_TIME * 2).await;
-            let outcome = crate::cloud::uplink::Outcome::Closed { token: "T".into() };
-            order.done.send(SessionChange { outcome, left: 0, on_their_way: 0 }).unwrap();
-        };
-        let (done, ()) = tokio::join!(ops.session("A", wanted(), "me"), uplink);
-        assert!(done.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_daemon_that_stops_says_so() {
-        let (orders, ordered) = mpsc::channel(1);
-        let repairs: Repairs = [("A".into(), orders)].into();
-        let ops = Ops::new(Board::new("finish"), repairs, Decoders::new(), watch::Sender::default());
-        drop(ordered);
-        assert!(matches!(ops.repair("A", "x".to_owned()).await, Err(OpsError::Stopping)));
-    }
-}
+mod tests;

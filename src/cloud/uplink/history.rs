@@ -386,19 +386,7 @@ impl World {
                 self.correct(decoder % self.decoders.len(), (at, length), days)
             }
             Op::Again { device, most, back } => {
-                let device = device % self.devices.len();
-                let all = |world: &mut Self, days: i64| {
-                    for at in
-                        (0..world.decoders.len()).filter(|at| world.setup.devices[*at] == device).collect::<Vec<_>>()
-                    {
-                        world.correct(at, (0, u64::MAX / 2), days);
-                    }
-                };
-                all(self, 1);
-                self.again(device, most);
-                if back {
-                    all(self, -1);
-                }
+                self.correct_all_and_send_again(device % self.devices.len(), most, back)
             }
             Op::Decide(release) => self.decide(release),
             Op::Aside { device, release } => self.aside(device % self.devices.len(), release),
@@ -410,6 +398,17 @@ impl World {
             let mut rng = fastrand::Rng::with_seed(seed);
             let queue = if rng.u8(0..4) == 0 { Queue::Older } else { Queue::AsItIs };
             self.end(End::Cut, queue, seed, rng.bool(), None);
+        }
+    }
+
+    /// Corrects all reads of a device by a day, has them sent again, and with `back` takes the
+    /// correction back.
+    fn correct_all_and_send_again(&mut self, device: usize, most: u64, back: bool) {
+        let all: Vec<usize> = (0..self.decoders.len()).filter(|at| self.setup.devices[*at] == device).collect();
+        all.iter().for_each(|at| self.correct(*at, (0, u64::MAX / 2), 1));
+        self.again(device, most);
+        if back {
+            all.iter().for_each(|at| self.correct(*at, (0, u64::MAX / 2), -1));
         }
     }
 
@@ -659,39 +658,6 @@ impl Device {
             Action::AskDevice => Input::Device(self.cloud.device()),
             Action::Close { token } => Input::Closed(self.cloud.close_one(&token)),
             _ => Input::Created(self.cloud.create()),
-        }
-    }
-}
-
-impl Decoder {
-    fn frames(&mut self, sent: Sent) -> Vec<Framed> {
-        match sent {
-            Sent::Read { chip, after_ms } => {
-                self.clock += after_ms.max(1);
-                let (s, ms) = (self.clock / 1000, self.clock % 1000);
-                let stamp = format!("2026-05-03T{:02}:{:02}:{:02}.{ms:03}", s / 3600 % 24, s / 60 % 60, s % 60);
-                let code = if chip == 0 { format!("BAD-{}", self.name) } else { format!("C{chip}-{}", self.name) };
-                let mut read = ChipRead::new(code, stamp.parse().unwrap());
-                let number = self.reads.len() as u64 + 1;
-                read.position = Some(Position { unit: None, file: Some(Label::Number(1)), number });
-                let framed = Framed { frame: Frame::Read(read), raw: format!("raw\t{stamp}").into_bytes().into() };
-                self.reads.push(framed.clone());
-                vec![framed]
-            }
-            Sent::Again(count) => self.reads[self.reads.len().saturating_sub(usize::from(count))..].to_vec(),
-            Sent::Marker => {
-                let marker = Marker {
-                    kind: "gun".into(),
-                    name: None,
-                    stamp: None,
-                    reader: None,
-                    location: None,
-                    position: None,
-                    through: None,
-                };
-                vec![Framed { frame: Frame::Marker(marker), raw: b"gun"[..].into() }]
-            }
-            Sent::Rejected => vec![Framed { frame: Frame::Rejected(Reject::Unfinished), raw: b"\xff\n\0?"[..].into() }],
         }
     }
 }

@@ -21,6 +21,8 @@ struct Fake {
     plain: bool,
     /// Rows that the decoder counts but does not send.
     withheld: Vec<u64>,
+    /// The protocol that it says it has. `None`: 3.1.
+    version: Option<&'static str>,
 }
 
 impl Fake {
@@ -48,7 +50,7 @@ impl Fake {
     fn answer(&self, question: &str) -> String {
         let fields: Vec<&str> = question.trim_end().split(';').collect();
         match fields[..] {
-            ["GETPROTOCOL"] => "GETPROTOCOL;3.1;1.0;2.0\r\n".into(),
+            ["GETPROTOCOL"] => format!("GETPROTOCOL;{};1.0;2.0\r\n", self.version.unwrap_or("3.1")),
             ["GETSTATUS"] if self.deaf => String::new(),
             ["GETSTATUS"] if self.mute => "GETSTATUS;SERIAL;77;STARTMODE;Europe/Madrid;5\r\n".into(),
             ["GETSTATUS"] => format!("GETSTATUS;SERIAL;77;STARTMODE;{};Europe/Madrid;5\r\n", self.current()),
@@ -525,24 +527,19 @@ fn what_the_decoder_does_not_hand_over_is_reported_and_not_asked_for_ever() {
 
 #[test]
 fn a_protocol_without_passings_is_told_until_it_is_updated() {
-    // The fake decoder answers each question with a newer protocol, so this is over at once.
-    let fake = Fake { files: vec![(NOW, rows(1..=1))], ..Fake::default() };
-    let mut link = Link::new(StoredRanges::default(), true);
-    link.says(&fake, "GETPROTOCOL;2.0;1.0;2.0\r\n");
-    let told: Vec<Option<String>> = link
-        .told
-        .iter()
-        .filter_map(|info| match info {
-            Info::Condition { code: Condition::ProtocolTooOld, text } => Some(text.as_ref().map(ToString::to_string)),
+    let told = |version: &'static str| {
+        let fake = Fake { files: vec![(NOW, rows(1..=1))], version: Some(version), ..Fake::default() };
+        let mut link = Link::new(StoredRanges::default(), true);
+        link.says(&fake, "HELLO\r\n");
+        let told = link.told.into_iter().filter_map(|info| match info {
+            Info::Condition { code: Condition::ProtocolTooOld, text } => Some(text),
             _ => None,
-        })
-        .collect();
-    let text = told.iter().flatten().next().expect("it is told");
+        });
+        told.last().expect("each connection asks for the protocol")
+    };
+    let text = told("2.0").expect("it is told");
     assert!(text.contains("protocol 2.0") && text.contains("\"raceresult\""), "{text}");
-    link.says(&fake, "GETPROTOCOL;3.1;1.0;2.0\r\n");
-    let last =
-        link.told.iter().rev().find(|info| matches!(info, Info::Condition { code: Condition::ProtocolTooOld, .. }));
-    assert!(matches!(last, Some(Info::Condition { text: None, .. })), "{last:?}");
+    assert_eq!(told("3.1"), None, "it is over when the decoder was updated");
 }
 
 #[test]
