@@ -131,7 +131,7 @@ mod tests {
         let (width, height) = (rows[0].len() * SIDE, rows.len() * 2 * SIDE);
         let light = |x: usize, y: usize| {
             let (upper, lower) = rows[y / 2 / SIDE][x / SIDE];
-            if y / SIDE % 2 == 0 { upper } else { lower }
+            if (y / SIDE).is_multiple_of(2) { upper } else { lower }
         };
         let mut image =
             rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| if light(x, y) { 255 } else { 0 });

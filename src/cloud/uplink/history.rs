@@ -57,16 +57,17 @@ use jiff::Timestamp;
 use super::UplinkConfig;
 use super::machine::{Action, Input, Wanted};
 use super::model::{CallFault, Cloud, On, upload};
-use crate::decoders::{Frame, Framed, Reject};
+use crate::decoders::Framed;
 use crate::journal::control::Held;
 use crate::journal::driven::{Driven, disk};
 use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept, UploadEvent};
-use crate::model::chip::{ChipRead, Label, Marker, Position, Seq};
+use crate::model::chip::Seq;
 use crate::model::clock::Wall;
 use crate::model::correction::Correction;
 use crate::status::Board;
 
 mod drive;
+mod frames;
 #[path = "../../../tests/support/disk_state.rs"]
 mod image;
 mod ledger;
@@ -403,7 +404,7 @@ impl World {
 
     /// Corrects all reads of a device by a day, has them sent again, and with `back` takes the
     /// correction back.
-    fn correct_all_and_send_again(&mut self, device: usize, most: u64, back: bool) {
+    fn correct_all_and_send_again(&mut self, device: usize, most: usize, back: bool) {
         let all: Vec<usize> = (0..self.decoders.len()).filter(|at| self.setup.devices[*at] == device).collect();
         all.iter().for_each(|at| self.correct(*at, (0, u64::MAX / 2), 1));
         self.again(device, most);

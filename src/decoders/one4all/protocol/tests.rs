@@ -531,11 +531,11 @@ fn a_protocol_without_passings_is_told_until_it_is_updated() {
         let fake = Fake { files: vec![(NOW, rows(1..=1))], version: Some(version), ..Fake::default() };
         let mut link = Link::new(StoredRanges::default(), true);
         link.says(&fake, "HELLO\r\n");
-        let told = link.told.into_iter().filter_map(|info| match info {
+        let mut told = link.told.into_iter().filter_map(|info| match info {
             Info::Condition { code: Condition::ProtocolTooOld, text } => Some(text),
             _ => None,
         });
-        told.last().expect("each connection asks for the protocol")
+        told.next_back().expect("each connection asks for the protocol")
     };
     let text = told("2.0").expect("it is told");
     assert!(text.contains("protocol 2.0") && text.contains("\"raceresult\""), "{text}");
