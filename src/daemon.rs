@@ -161,7 +161,8 @@ impl Daemon {
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
         let bibs = daemon.start_bibs(&config).await;
-        daemon.start_checks(&config);
+        let checks = checks::remember(config.data_dir.clone(), board.clone(), stop.clone());
+        daemon.spawn("checks before the gun", checks);
         let repairs = daemon.start_cloud(&config, &bibs, wall).await;
         let past = daemon.start_plots(&config);
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
@@ -317,15 +318,6 @@ impl Daemon {
             Ok(())
         });
         bibs
-    }
-
-    /// Starts what remembers the ticks of the mats before the gun.
-    fn start_checks(&mut self, config: &Config) {
-        let checks = checks::remember(config.data_dir.clone(), self.board.clone(), self.stop.clone());
-        self.spawn("checks before the gun", async move {
-            checks.await;
-            Ok(())
-        });
     }
 
     /// Starts what follows the log for the plots.

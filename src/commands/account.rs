@@ -175,7 +175,10 @@ fn long_enough(typed: &str) -> Result<&str, Failure> {
     let end = typed.trim_start_matches('…');
     match end.chars().count() >= END_MIN {
         true => Ok(end),
-        false => Err(Failure::usage(format!("`{typed}` is too short: give at least the last {END_MIN} characters"))),
+        false => Err(Failure::usage(format!(
+            "`{typed}` is too short: give at least the last {END_MIN} characters, which `passbridge device list` and \
+             `passbridge session list` show"
+        ))),
     }
 }
 

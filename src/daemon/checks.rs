@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::failure::Failure;
 use crate::status::{Board, ChecksStatus};
 
 /// Its name in the data directory.
@@ -20,7 +21,7 @@ const FILE: &str = "before-the-gun.json";
 const LIMIT: u64 = 1 << 20;
 
 /// Takes over what an earlier process saw, and writes what changes until `stop`.
-pub(super) async fn remember(data_dir: PathBuf, board: Board, stop: CancellationToken) {
+pub(super) async fn remember(data_dir: PathBuf, board: Board, stop: CancellationToken) -> Result<(), Failure> {
     let path = data_dir.join(FILE);
     let from = path.clone();
     let mut written = ChecksStatus::default();
@@ -41,6 +42,7 @@ pub(super) async fn remember(data_dir: PathBuf, board: Board, stop: Cancellation
             tracing::debug!("{}: {error}", path.display());
         }
     }
+    Ok(())
 }
 
 fn read(path: &Path) -> io::Result<ChecksStatus> {
@@ -100,7 +102,7 @@ mod tests {
         let kept = || read_back(dir.path()).is_some_and(|checks| checks.mats[0].kept.is_some());
         until(kept).await;
         stop.cancel();
-        running.await.unwrap();
+        running.await.unwrap().unwrap();
         let (second, stop) = (board(), CancellationToken::new());
         tokio::spawn(remember(dir.path().to_owned(), second.clone(), stop.clone()));
         until(|| second.checks().mats.first().is_some_and(|mat| mat.kept.is_some())).await;

@@ -84,14 +84,19 @@ impl Wire {
 impl Browser {
     /// `None`: there is no Chromium here.
     pub async fn start() -> Option<Self> {
-        let program = ["chromium", "chromium-browser", "google-chrome"]
-            .into_iter()
-            .find(|name| std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).exists())))?;
+        let program = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
+            std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).exists()))
+        })?;
         let profile = tempfile::tempdir().unwrap();
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null", program])
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"])
-            .args(["--disable-extensions", "--disable-background-networking", "--disable-component-update", "--no-first-run"])
+            .args([
+                "--disable-extensions",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--no-first-run",
+            ])
             .args(["--disable-sync", "--force-color-profile=srgb", "--remote-debugging-pipe"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("HOME", profile.path())
@@ -116,26 +121,17 @@ impl Browser {
     /// A page of its own: no cookie and no storage is shared with another one.
     pub async fn page(&self, width: u32, height: u32) -> Page {
         let context = self.wire.ask(None, "Target.createBrowserContext", json!({})).await;
-        let context = context["browserContextId"].as_str().unwrap().to_owned();
-        self.page_in(&context, width, height).await
-    }
-
-    async fn page_in(&self, context: &str, width: u32, height: u32) -> Page {
-        let params = json!({ "url": "about:blank", "browserContextId": context });
+        let params = json!({ "url": "about:blank", "browserContextId": context["browserContextId"] });
         let target = self.wire.ask(None, "Target.createTarget", params).await["targetId"].clone();
         let params = json!({ "targetId": target, "flatten": true });
-        let session = self.wire.ask(None, "Target.attachToTarget", params).await["sessionId"].as_str().unwrap().to_owned();
-        let page = Page { wire: Arc::clone(&self.wire), session, context: context.to_owned() };
+        let session =
+            self.wire.ask(None, "Target.attachToTarget", params).await["sessionId"].as_str().unwrap().to_owned();
+        let page = Page { wire: Arc::clone(&self.wire), session };
         for domain in ["Page", "Runtime", "Network", "Log"] {
             page.ask(&format!("{domain}.enable"), json!({})).await;
         }
         page.size(width, height).await;
         page
-    }
-
-    /// Another page that shares cookies and storage with this one.
-    pub async fn beside(&self, page: &Page, width: u32, height: u32) -> Page {
-        self.page_in(&page.context, width, height).await
     }
 }
 
@@ -143,7 +139,6 @@ impl Browser {
 pub struct Page {
     wire: Arc<Wire>,
     session: String,
-    context: String,
 }
 
 impl Page {
@@ -162,7 +157,8 @@ impl Page {
     /// Sets features of the media, such as `("prefers-color-scheme", "dark")`, and the medium
     /// (`screen`, `print`).
     pub async fn media(&self, medium: &str, features: &[(&str, &str)]) {
-        let features: Vec<Value> = features.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        let features: Vec<Value> =
+            features.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
         self.ask("Emulation.setEmulatedMedia", json!({ "media": medium, "features": features })).await;
     }
 
@@ -170,7 +166,8 @@ impl Page {
     pub async fn go(&self, url: &str) {
         let gone = self.ask("Page.navigate", json!({ "url": url })).await;
         assert!(gone.get("errorText").is_none(), "{url}: {}", gone["errorText"]);
-        self.until("the document is complete", "document.readyState === 'complete' && location.href !== 'about:blank'").await;
+        self.until("the document is complete", "document.readyState === 'complete' && location.href !== 'about:blank'")
+            .await;
     }
 
     /// The value of an expression; a promise is waited for.
@@ -196,7 +193,10 @@ impl Page {
         };
         if !holds(PATIENCE, so).await {
             let shown = self.eval("document.body ? document.body.innerText : ''").await;
-            panic!("not within its time: {what} ({expression}); the page shows:\n{}", shown.as_str().unwrap_or_default());
+            panic!(
+                "not within its time: {what} ({expression}); the page shows:\n{}",
+                shown.as_str().unwrap_or_default()
+            );
         }
     }
 
@@ -230,7 +230,13 @@ impl Page {
             " " => 32,
             other => panic!("the code of {other} is not known here"),
         };
-        let text = if key == "Enter" { "\r" } else if key == " " { " " } else { "" };
+        let text = if key == "Enter" {
+            "\r"
+        } else if key == " " {
+            " "
+        } else {
+            ""
+        };
         for kind in ["keyDown", "keyUp"] {
             let mut params = json!({ "type": kind, "key": key, "windowsVirtualKeyCode": code });
             if kind == "keyDown" && !text.is_empty() {
@@ -271,7 +277,8 @@ impl Page {
     pub fn complaints(&self) -> Vec<String> {
         let mut all = self.told("Runtime.exceptionThrown", |params| Some(params["exceptionDetails"].to_string()));
         all.extend(self.told("Log.entryAdded", |params| {
-            (params["entry"]["level"] == "error").then(|| format!("{} {}", params["entry"]["text"], params["entry"]["url"]))
+            (params["entry"]["level"] == "error")
+                .then(|| format!("{} {}", params["entry"]["text"], params["entry"]["url"]))
         }));
         all
     }

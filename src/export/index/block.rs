@@ -71,7 +71,7 @@ pub(in crate::export) struct Block {
     /// Some of these were received while the box did not know the time, so any later step that sets
     /// the clock dates them.
     pub(super) unset: bool,
-    /// Reads that the block's uploads are about. Once all blocks are in order ([`Index::new`]),
+    /// Reads that the block's uploads are about. Once all blocks are in order ([`super::Index::new`]),
     /// this includes reads of the batches that were in flight when the block began and that it
     /// settles.
     pub(super) tells: Ranges,

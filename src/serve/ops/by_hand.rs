@@ -67,7 +67,7 @@ impl Ops {
     /// this returns.
     ///
     /// # Errors
-    /// The text is empty or longer than [`MARKER_MAX`] characters, there is no such decoder, or the journal is not
+    /// The text is empty or longer than [`MARKER_MAX`](super::MARKER_MAX) characters, there is no such decoder, or the journal is not
     /// open.
     pub(crate) async fn marker(&self, text: &str, decoder: Option<&str>, by: &str) -> Result<Marked, OpsError> {
         let text = marker_text(text).ok_or(OpsError::MarkerText)?;

@@ -1,4 +1,4 @@
-//! What the page shows, made from a [`Snapshot`], the newest reads and a clock. It is pure: no I/O,
+//! What the page shows, made from a [`Snapshot`](crate::status::Snapshot), the newest reads and a clock. It is pure: no I/O,
 //! no clock of its own.
 //!
 //! Must hold:

@@ -114,7 +114,9 @@ async fn a_marker_has_the_time_of_the_box_and_is_no_passing_and_a_link_is_restar
     let told: Vec<_> = markers.iter().map(|row| (row["decoder"].as_str(), row["reason"].as_str())).collect();
     assert_eq!(told, [(Some("box"), Some("gun 10K")), (Some(MAT), Some("gun"))]);
     assert_eq!(markers[0]["received"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(), at);
-    assert_eq!((cloud.stored(), site.status().await.unwrap().journal.reads.unwrap().kept), (7, 7));
+    // The decoder may give a read again that it has no receipt for.
+    let reads = site.status().await.unwrap().journal.reads.unwrap();
+    assert_eq!((cloud.stored(), reads.kept - reads.duplicates), (7, 7));
     running.stop().await;
     let log = log(&site);
     assert!(log.contains("put a marker \"gun 10K\"") && log.contains("restart the link of raceresult-mat"), "{log}");
