@@ -314,7 +314,7 @@ fn sum(status: &Snapshot) -> String {
         (reads.held, "held"),
         (reads.set_aside, "set aside"),
         (reads.held_back, "held back (another race?)"),
-        (reads.duplicates, "repeats, not sent"),
+        (reads.duplicates, if reads.duplicates == 1 { "repeat, not sent" } else { "repeats, not sent" }),
         (reads.dead_time, "within the dead time, not sent"),
         (reads.dropped_by_choice, "dropped by choice"),
         (reads.expired, "held back and removed by age"),
