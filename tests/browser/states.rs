@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::testing::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use rustix::process::Signal;
 
 use crate::chromium::{Browser, Page};
 use crate::pixels::distinct;
 use crate::support::child::{Mat, Running, SETTLES_SOON, Site, decoder, holds, until};
+use crate::support::small_disk::Small;
 
 const PHONE: (u32, u32) = (360, 780);
 const LAPTOP: (u32, u32) = (1280, 800);
@@ -170,6 +173,51 @@ async fn a_box_that_does_not_answer_is_told_with_the_time_of_the_last_news_and_c
     shows(&page, "no-news").await;
     let running = site.start();
     page.until("it is back", "document.body.dataset.live === 'yes'").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium"]
+async fn a_clock_that_is_an_hour_off_makes_the_time_wrong() {
+    let browser = browser().await;
+    let kind = Kind::RACE_RESULT;
+    let wiring = Wiring::Listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    let hour_ago = Timestamp::now().checked_sub(Duration::from_secs(3600)).unwrap();
+    let start = TimeZone::UTC.to_datetime(hour_ago);
+    let sim = SimDecoder::start(SimConfig { start, ..SimConfig::new(kind, wiring) }).await.unwrap();
+    let mat = (kind, format!("tcp://{}", sim.address().unwrap()));
+    let (site, running) = running(None, &[mat], "").await;
+    let page = open(&browser, &site, PHONE).await;
+    push(&sim, 5).await;
+    shows(&page, "time-wrong").await;
+    let sentence = page.text("#sentence").await;
+    assert!(sentence.contains("raceresult-mat is exactly 60 minutes behind"), "{sentence}");
+    inspect(&page, &site, "time-wrong").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Chromium"]
+async fn a_full_card_is_told_before_everything_else() {
+    let Some(disk) = Small::mount() else { return };
+    let browser = browser().await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
+    let site = Site::at(tempfile::tempdir().unwrap(), disk.data(), None, &[mat], "");
+    let running = site.start();
+    site.until("it runs", |status| status.ready).await;
+    until("the reserve is made", async || disk.data().join("reserve").exists()).await;
+    let page = open(&browser, &site, PHONE).await;
+    until("the box notices that its disk is full", async || {
+        disk.fill();
+        sim.push(1);
+        site.get("/readyz").await.is_some_and(|(code, _)| code == 503)
+    })
+    .await;
+    shows(&page, "cannot-keep").await;
+    assert!(page.text("#sentence").await.contains("full"), "{}", page.text("#sentence").await);
+    inspect(&page, &site, "cannot-keep").await;
+    disk.make_room();
+    shows(&page, "reading").await;
     running.stop().await;
 }
 

@@ -10,6 +10,7 @@ pub mod e2e;
 pub mod fuzz;
 pub mod samples;
 pub mod shaper;
+pub mod small_disk;
 pub mod terminal;
 pub mod tls_proxy;
 

@@ -1,73 +1,16 @@
 //! A disk that becomes full, and has room again: a small tmpfs of its own. Where this user may not
 //! mount one (not root), the tests say so and prove nothing.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::Kind;
 
 use crate::support::child::{Passing, Site, decoder, exported, judge, passing, until};
+use crate::support::small_disk::Small;
 
-/// Enough for the reserve to be made (it wants 32 MB of free room) and for a queue.
-const SIZE: &str = "size=44m";
 const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\nsettle = \"1s\"\n";
-
-/// A file system in memory; unmounted when dropped.
-struct Small {
-    dir: PathBuf,
-    _place: tempfile::TempDir,
-}
-
-impl Small {
-    fn mount() -> Option<Self> {
-        let place = tempfile::tempdir().unwrap();
-        let dir = place.path().join("disk");
-        fs::create_dir(&dir).unwrap();
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "passbridge-test"]).arg(&dir).output();
-        match output {
-            Ok(output) if output.status.success() => Some(Self { dir, _place: place }),
-            other => {
-                eprintln!("SKIPPED: this user cannot mount a tmpfs, so no disk can be filled here: {other:?}");
-                None
-            }
-        }
-    }
-
-    /// Writes until nothing more goes in. Again: what became free meanwhile is taken, too.
-    fn fill(&self) {
-        let mut file = File::options().create(true).append(true).open(self.filler()).unwrap();
-        for size in [1 << 20, 4096, 1] {
-            let zeros = vec![0; size];
-            while file.write_all(&zeros).is_ok() {}
-        }
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.dir.join("filler")
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn data(&self) -> PathBuf {
-        self.dir.join("data")
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Lazily: a process that is still being killed must not keep it.
-        let unmounted = Command::new("umount").arg("-l").arg(&self.dir).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} is still mounted", self.dir.display());
-        }
-    }
-}
 
 async fn cloud() -> (SimCloud, String) {
     let config = SimCloudConfig { dedup: Dedup::None, ..SimCloudConfig::default() };
