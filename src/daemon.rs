@@ -161,8 +161,7 @@ impl Daemon {
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
         let bibs = daemon.start_bibs(&config).await;
-        let checks = checks::remember(config.data_dir.clone(), board.clone(), stop.clone());
-        daemon.spawn("checks before the gun", checks);
+        daemon.spawn("checks of mats", checks::remember(config.data_dir.clone(), board.clone(), stop.clone()));
         let repairs = daemon.start_cloud(&config, &bibs, wall).await;
         let past = daemon.start_plots(&config);
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
