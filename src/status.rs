@@ -310,9 +310,9 @@ impl Board {
         }
     }
 
-    /// The state and its sentence. To be called about once a second, so that the state is up to
-    /// date although nobody asks for it.
-    pub fn look(&self) -> (BoxState, String) {
+    /// All that is known about the box now. To be called about once a second by one task, so that the
+    /// state and the checks of the mats are up to date although nobody asks for them.
+    pub fn look(&self) -> Snapshot {
         let now = self.now();
         let day = day_of(now);
         {
@@ -322,8 +322,7 @@ impl Board {
             let sessions = tails.collect::<Option<Vec<String>>>().unwrap_or_default();
             checks.look(decoders, sessions, before.replace(day).is_some_and(|before| before != day), now);
         }
-        let snapshot = self.snapshot();
-        (snapshot.state, snapshot.sentence)
+        self.snapshot()
     }
 
     /// Sets the reason why reads cannot be kept now (`Some`), or removes it (`None`).

@@ -44,7 +44,7 @@ pub(super) async fn watch_state(board: Board, told: Told, stop: CancellationToke
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = None;
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let news = StateNews::of(board.snapshot(), board.now());
+        let news = StateNews::of(board.look(), board.now());
         service::status(&format!("{}. {}", news.state.shown(), news.sentence));
         if before.replace(news.state) != Some(news.state) {
             // Each problem behind it is logged separately.

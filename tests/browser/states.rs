@@ -304,6 +304,13 @@ async fn before_the_gun_each_mat_goes_green_word_by_word() {
     site.sent(3).await;
     let marks = "[...document.querySelectorAll('.mat')][0].querySelectorAll('li[data-mark=yes]').length";
     page.until("read, kept and in the cloud", &format!("{marks} >= 3")).await;
+    // Nobody looks at another page that would make the box look at its mats.
+    drop(sim);
+    page.until("a mat that is lost is told", "document.querySelector('.mat .lost')").await;
+    assert_eq!(page.eval(&format!("{marks} >= 3")).await, true, "its ticks stay");
+    cloud.open_session(DEVICE, "Another");
+    page.until("another session takes the ticks away", "document.querySelectorAll('li[data-mark=yes]').length === 0")
+        .await;
     assert_eq!(page.complaints(), [""; 0]);
     if let Some(dir) = pictures() {
         page.save(&dir.join("before-the-gun-360-light.png")).await;

@@ -300,8 +300,14 @@ pub(crate) fn not_in(method: &Method, headers: &HeaderMap, uri: &Uri) -> Respons
         return Redirect::to(&format!("/login?next={to}")).into_response();
     }
     let how = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
-    (StatusCode::UNAUTHORIZED, how, "show the token: Authorization: Bearer TOKEN, or log in at /login\n")
-        .into_response()
+    let what = match *method == Method::GET {
+        true => "show the token: Authorization: Bearer TOKEN, or log in at /login\n",
+        false => {
+            "Nothing was changed: the login is over, or there was none. Go back, open /login, log in, and do it again. \
+             A program shows the token: Authorization: Bearer TOKEN\n"
+        }
+    };
+    (StatusCode::UNAUTHORIZED, how, what).into_response()
 }
 
 fn retry_after(rest: Duration) -> [(header::HeaderName, HeaderValue); 1] {

@@ -51,7 +51,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(live: Live) -> Router<S> 
 
 async fn show(State(live): State<Live>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
     let frame = live.frame().await;
-    let (state, _) = live.board().look();
+    let state = live.board().snapshot().state;
     let csrf = visitor.login().map(|login| &*login.csrf);
     let html = first_view(&live.board().name(), state, &ShownIn::of_the_box(), &frame, csrf);
     answer(html, &headers)

@@ -6,13 +6,15 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 /// The pages behind the login, and what each is called.
-pub(crate) const LINKS: [(&str, &str); 6] = [
+pub(crate) const LINKS: [(&str, &str); 8] = [
+    ("/gun", "Before the gun"),
     ("/find", "Find a chip or bib"),
     ("/hold", "Hold and markers"),
     ("/decoders", "Decoders"),
     ("/sessions", "Sessions"),
     ("/set-aside", "Set aside"),
     ("/card", "Files, room and losses"),
+    ("/report", "Report of the day"),
 ];
 
 /// The head of a page.
