@@ -456,12 +456,14 @@ async fn numbers_never_start_again_at_one_when_files_of_the_log_are_lost() {
         let copy = cut(dir.path());
         let mut gone = logs(copy.path());
         gone.reverse();
-        gone.iter().take(count).for_each(|path| std::fs::remove_file(path).unwrap());
+        // The newest one may have been begun and have no entry yet: then nothing is lost with it alone.
+        let newest = gone.iter().position(|path| number_of(path) <= 100).unwrap();
+        gone.iter().take(count.saturating_add(newest)).for_each(|path| std::fs::remove_file(path).unwrap());
         let (journal, board) = open_small(copy.path()).await;
         let message = problem(&board, if count == 1 { "log_lost" } else { "journal_lost" }).await;
         assert!(message.contains("101"), "{message}");
         let message = problem(&board, "log_lost").await;
-        let from = if count == 1 { number_of(&gone[0]) } else { 1 };
+        let from = if count == 1 { number_of(&gone[newest]) } else { 1 };
         assert!(message.contains(&format!("entries {from}–100 ")), "{message}");
         assert_eq!(keep(&journal, "mat", [500]).await, Seq(102), "after the note that tells of it");
         assert_eq!(waiting(&journal), chips((1..=100).chain([500])));
