@@ -16,7 +16,8 @@
 //! under both, until somebody removes the old one. The old numbers are kept in memory as ranges.
 //!
 //! A passing that was released (known not to be in the session), or set aside to be tried again
-//! under another number, does not belong to the session. If a batch of a device follows another
+//! under another number, does not belong to the session. Neither does one that was set aside and about
+//! which somebody has decided: it was dropped, or it goes up under another number. If a batch of a device follows another
 //! batch, the earlier batch was settled, even if the line that says so was lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -62,6 +63,10 @@ pub(crate) struct InLog {
     /// First and last of the numbers whose passings were sent again under other numbers, in rising
     /// order.
     replaced: BTreeMap<u64, u64>,
+    /// Passings that were set aside under this number and then tried again by hand: number and read.
+    retried: BTreeSet<(u64, u64)>,
+    /// Reads whose passings were set aside and then dropped by hand.
+    dropped: BTreeSet<u64>,
 }
 
 impl InLog {
@@ -266,6 +271,9 @@ impl Index {
                     session.batch(first.num, last.num, place);
                 }
                 for item in &batch.items {
+                    session.retried.remove(&(item.num, item.seq.0)); // it may be refused here, too
+                }
+                for item in &batch.items {
                     self.returned.remove(&item.seq.0);
                     self.failing.remove(&item.seq.0);
                 }
@@ -285,10 +293,22 @@ impl Index {
                 self.returned.extend(self.open.range(first..=last).map(|(_, seq)| seq));
             }
             UploadEvent::DeadLetter { num, again: true, .. } => self.failing.extend(self.open.get(num)),
-            UploadEvent::Retry { items, .. } => self.returned.extend(items.iter().map(|item| item.seq.0)),
-            UploadEvent::Dropped { failing, .. } => {
+            UploadEvent::Retry { items, .. } => {
+                for item in items {
+                    self.returned.insert(item.seq.0);
+                    self.failing.remove(&item.seq.0);
+                    // The event does not name the session.
+                    for session in &mut self.sessions {
+                        session.retried.insert((item.num, item.seq.0));
+                    }
+                }
+            }
+            UploadEvent::Dropped { items, failing, .. } => {
                 for seq in failing {
                     self.failing.remove(&seq.0);
+                }
+                for session in &mut self.sessions {
+                    session.dropped.extend(items.iter().map(|seq| seq.0));
                 }
             }
             UploadEvent::Moved { to, items, .. } if **to == *device => {
@@ -364,7 +384,8 @@ impl Index {
             waiting += u64::from(counts);
             held += u64::from(counts && since.is_some());
         }
-        Ok(waiting)
+        // What is held is not on its way.
+        Ok(if since.is_some() { waiting - held } else { waiting })
     }
 }
 
@@ -413,13 +434,18 @@ pub(crate) fn within(
     let replaced: BTreeMap<u64, u64> =
         session.replaced.range(..=nums.end()).map(|(first, last)| (*first, *last)).collect();
     let replaced = move |num: u64| replaced.range(..=num).next_back().is_some_and(|(_, last)| *last >= num);
+    let (retried, dropped) = (session.retried.clone(), session.dropped.clone());
+    let decided = move |ours: &Ours| {
+        let (num, read) = (ours.item.num, ours.item.seq.0);
+        ours.mark == PassingState::Aside && (dropped.contains(&read) || retried.contains(&(num, read)))
+    };
     let marked = move |mut ours: Ours| {
         if ours.mark == PassingState::Accepted && replaced(ours.item.num) {
             ours.mark = PassingState::Replaced;
         }
         ours
     };
-    Ok(Box::new(std::iter::from_fn(move || {
+    let all = std::iter::from_fn(move || {
         let num = |run: &mut Peekable<Numbered>| match run.peek() {
             None => u64::MAX,
             Some(Ok(ours)) => ours.item.num,
@@ -427,7 +453,8 @@ pub(crate) fn within(
         };
         let at = (0..runs.len()).min_by_key(|at| num(&mut runs[*at]))?; // of equal numbers, the earlier run is first
         Some(runs[at].next()?.map(&marked))
-    })))
+    });
+    Ok(Box::new(all.filter(move |next| !next.as_ref().is_ok_and(&decided))))
 }
 
 fn removed_meanwhile() -> io::Error {

@@ -74,6 +74,8 @@ async fn passings_that_the_cloud_refused_are_listed_sent_again_and_dropped_by_th
     let row = rows.iter().find(|row| format!("{}", row["seq"]) == ids[1]).unwrap();
     assert_eq!(row["upload"]["state"], "suppressed");
     assert!(row["reason"].as_str().unwrap().starts_with("dropped by choice"), "{row}");
+    let (code, audit, said) = command(&site, &["audit", "--json"]).await;
+    assert_eq!(code, Some(0), "what was decided is no difference: {audit} {said}");
     let chips: Vec<_> = cloud.passings(&token).into_iter().filter_map(|passing| passing.chip).collect();
     assert!(chips.iter().any(|chip| **chip == *bad[0]) && chips.iter().all(|chip| **chip != *bad[1]), "{chips:?}");
     running.stop().await;

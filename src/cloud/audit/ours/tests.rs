@@ -124,6 +124,30 @@ fn a_passing_that_was_left_behind_stays_open_beside_later_batches_and_in_the_pla
 }
 
 #[test]
+fn a_passing_that_was_set_aside_counts_no_more_when_it_is_dropped_or_tried_again_until_it_is_refused_again() {
+    let mut log = Written::new();
+    let refused =
+        |num| UploadEvent::DeadLetter { device: "D".into(), num, status: 400, answer: "no".into(), again: false };
+    log.batch("AAAAAA", 1, &[1, 2, 3]);
+    log.accepted(1, 1);
+    log.event(refused(2));
+    log.event(refused(3));
+    assert_eq!(log.of("AAAAAA", u64::MAX), [(1, 1, Accepted), (2, 2, Aside), (3, 3, Aside)]);
+    log.event(UploadEvent::Retry { device: "D".into(), items: vec![item(2, 2)], by: "timer".into() });
+    assert_eq!(log.of("AAAAAA", u64::MAX), [(1, 1, Accepted), (3, 3, Aside)]);
+    let waiting = |log: &Written| {
+        index(log.dir.path(), "D", u64::MAX).unwrap().unwrap().waiting(log.dir.path(), &[], u64::MAX).unwrap()
+    };
+    assert_eq!(waiting(&log), 1, "it is on its way");
+    log.batch("AAAAAA", 4, &[2]);
+    log.event(refused(4));
+    assert_eq!(log.of("AAAAAA", u64::MAX), [(1, 1, Accepted), (3, 3, Aside), (4, 2, Aside)]);
+    let items = vec![Seq(2), Seq(3)];
+    log.event(UploadEvent::Dropped { device: "D".into(), items, failing: Vec::new(), by: "timer".into() });
+    assert_eq!((log.of("AAAAAA", u64::MAX), waiting(&log)), (vec![(1, 1, Accepted)], 0));
+}
+
+#[test]
 fn a_batch_is_settled_when_another_one_follows_though_its_last_line_was_lost() {
     let mut log = Written::new();
     log.batch("AAAAAA", 1, &[1, 2]);
