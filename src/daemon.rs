@@ -643,7 +643,7 @@ pub(crate) async fn run(loaded: Loaded, options: LoadOptions) -> Result<(), Fail
     let mut signals = caught.map_err(|error| Failure::io(format!("signals cannot be received: {error}")))?;
     let mut now = loaded;
     while let Some(corrected) = run_with(now, options.clone(), &mut signals).await? {
-        tracing::info!("the configuration was corrected: the box starts anew with it");
+        tracing::info!("the configuration was corrected: the box starts again with it");
         now = corrected;
     }
     Ok(())

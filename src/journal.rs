@@ -134,10 +134,24 @@ pub struct Journal {
     /// First sequence number that this process gives.
     first: u64,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
-    /// Locked while reads that were held back are released, and while times are corrected.
-    letting_go: Arc<tokio::sync::Mutex<()>>,
+    /// Who may decide something now.
+    turns: Arc<Turns>,
     /// The thread that reads the whole log once and then ends.
     check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
+}
+
+/// Locks for what may not happen at the same time. None is held by whoever appends.
+#[derive(Default)]
+struct Turns {
+    /// While reads that were held back are released, times are corrected, and a hold begins or ends.
+    letting_go: tokio::sync::Mutex<()>,
+    /// While somebody decides about passings that are set aside, which reads the log.
+    deciding: tokio::sync::Mutex<()>,
+    /// From the moment at which an uplink has asked which passings may be tried again until their batch is
+    /// durable, and while the decision becomes durable that some of them are never sent.
+    numbering: Arc<tokio::sync::Mutex<()>>,
+    /// While somebody makes room by hand.
+    making_room: tokio::sync::Mutex<()>,
 }
 
 #[cfg(test)]
@@ -284,7 +298,7 @@ mod tests {
         // No read waits, so the next start reads on behind the state at the head of the last segment.
         let rest = journal.shared.lock().rest.unwrap().followed;
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
-        room::prune(&journal.shared, &mut queue, rest, &BTreeMap::new()).unwrap();
+        room::prune(&journal.shared, &mut queue, rest, &BTreeMap::new(), None).unwrap();
         assert_eq!(firsts().collect::<Vec<_>>(), [4]);
         drop(journal);
         let board = Board::new("test");

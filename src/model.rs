@@ -10,3 +10,4 @@ pub(crate) mod retry;
 pub(crate) mod shown;
 pub(crate) mod source;
 pub(crate) mod text;
+pub(crate) mod typed;

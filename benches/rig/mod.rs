@@ -10,6 +10,7 @@ pub mod image;
 
 use std::fs::File;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -192,6 +193,15 @@ impl Running {
 
     /// Like [`Running::start`], with several decoders: name, protocol and address of each.
     pub fn start_with(dir: &Path, cloud: &str, decoders: &[(&str, &str, &str)], upload: &str) -> Self {
+        Self::start_at(dir, cloud, decoders, upload, "off")
+    }
+
+    /// Like [`Running::start`], with the page at this address.
+    pub fn start_with_page(dir: &Path, cloud: &str, (protocol, address): (&str, &str), page: SocketAddr) -> Self {
+        Self::start_at(dir, cloud, &[(MAT, protocol, address)], "", &page.to_string())
+    }
+
+    fn start_at(dir: &Path, cloud: &str, decoders: &[(&str, &str, &str)], upload: &str, page: &str) -> Self {
         let decoder = |(name, protocol, address): &(&str, &str, &str)| {
             format!(
                 "[[decoder]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\naddress = \"{address}\"\ntimezone = \"UTC\"\n"
@@ -201,7 +211,7 @@ impl Running {
         let text = format!(
             "name = \"bench\"\ndata_dir = {dir:?}\n{decoders}\
              [cloud]\nurl = \"{cloud}\"\ndevice_id = \"{DEVICE}\"\n\
-             [upload]\n{upload}\n[status]\nlisten = \"off\"\n[log]\nlevel = \"error\"\n"
+             [upload]\n{upload}\n[status]\nlisten = \"{page}\"\n[log]\nlevel = \"error\"\n"
         );
         let config = dir.with_extension("toml");
         File::create(&config).and_then(|mut file| file.write_all(text.as_bytes())).expect("the disk takes it");

@@ -79,6 +79,7 @@
 //! number and misses a lower number that arrives later); a transaction id (the cloud's schema has
 //! no field for it).
 
+mod again;
 mod arrivals;
 mod display;
 pub(crate) mod fresh;
@@ -101,7 +102,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -113,6 +114,7 @@ use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, DeviceState, Journal, JournalError, Offer, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 use crate::status::{Board, ProblemCode};
+pub(crate) use again::{TryAgain, Which};
 pub use machine::Ends;
 use machine::{Action, Formed, Input, Machine, OfferTerms, ResendPermit};
 pub(crate) use machine::{Outcome, SessionProgress, Wanted};
@@ -164,26 +166,6 @@ pub(crate) struct Resend {
 
 /// Limit of the passings in a [`Resend`].
 pub(crate) const RESEND_MAX: usize = machine::limits::BATCH_LIMIT;
-
-/// What somebody decided about passings that are set aside because the cloud failed at them. Those that
-/// were dropped are known from the journal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TryAgain {
-    /// How often somebody decided something.
-    pub times: u64,
-    /// Which ones are tried again now.
-    pub which: Which,
-}
-
-/// Which passings are tried again now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Which {
-    /// All of them.
-    #[default]
-    All,
-    /// The passings of these reads.
-    These(Vec<Seq>),
-}
 
 /// What connects an uplink with the audits of its device, and with people.
 #[derive(Debug)]
@@ -267,6 +249,7 @@ where
     let device = config.device.clone();
     let (orders, ties) = (Orders::new(ties.sessions), Ties { sessions: mpsc::channel(1).1, ..ties });
     let mut driver = Driver {
+        numbering: None,
         config,
         client,
         machine,
@@ -298,6 +281,8 @@ struct Driver<'a, F> {
     orders: Orders,
     again: Resender,
     arrivals: Arrivals,
+    /// Held from the forming of a batch with passings that are tried again until it is durable.
+    numbering: Option<OwnedMutexGuard<()>>,
     stop: CancellationToken,
     start: Instant,
 }
@@ -412,12 +397,13 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 self.machine.put(self.start.elapsed(), input);
             }
             let action = self.machine.next(self.start.elapsed());
+            if !matches!(action, Action::Record(_)) {
+                self.numbering = None; // the batch was not formed after all
+            }
             self.display.show(&self.config.device, report(&self.machine, journal));
             let input = match action {
                 Action::Record(event) => {
-                    let arrived = self.arrivals.follow(&event);
-                    self.display.board.arrived(&self.config.device, arrived.into_iter());
-                    record(journal, event).await?;
+                    self.keep(journal, event).await?;
                     continue;
                 }
                 _ if self.stop.is_cancelled() => break,
@@ -436,6 +422,9 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
                 Action::Form { token, next, limit, bound, without, again } => {
                     changed.borrow_and_update();
+                    if !again.is_empty() {
+                        self.numbering = Some(journal.numbering().await);
+                    }
                     self.form(journal, &token, (next, limit), bound, &without, again)
                 }
                 call => {
@@ -452,6 +441,15 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
         }
         journal.settle_soon().await;
         journal.show_sent(self.display.board);
+        Ok(())
+    }
+
+    /// Makes an event durable.
+    async fn keep(&mut self, journal: &Journal, event: UploadEvent) -> Result<(), JournalError> {
+        let arrived = self.arrivals.follow(&event);
+        self.display.board.arrived(&self.config.device, arrived.into_iter());
+        record(journal, event).await?;
+        self.numbering = None;
         Ok(())
     }
 

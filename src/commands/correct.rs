@@ -23,6 +23,7 @@ use crate::export::{ExportError, Query, Reading};
 use crate::journal::SendAgainOrder;
 use crate::model::chip::Seq;
 use crate::model::correction::Correction;
+use crate::model::typed;
 use crate::serve::control::{self, ControlError, ControlRequest};
 use crate::status::Board;
 use list::{Form, List};
@@ -183,12 +184,12 @@ impl Work {
         let now = Timestamp::now();
         let moment = |flag: &str, text: &str| {
             let must = |must: String| Failure::usage(format!("{flag} {text}: must be {must}"));
-            args::moment(text, &zone, now).map_err(must)
+            typed::moment(text, &zone, now).map_err(must)
         };
         let from = moment("--from", self.args.from.as_deref().unwrap_or_default())?;
         let end = |to: &str| {
             let must = |must: String| Failure::usage(format!("--to {to}: must be {must}"));
-            args::end_moment(to, Some(from), &zone, now).map_err(must)
+            typed::end_moment(to, Some(from), &zone, now).map_err(must)
         };
         let to = self.args.to.as_deref().map(end).transpose()?;
         if to.is_some_and(|to| to <= from) {

@@ -66,7 +66,7 @@ pub(crate) async fn release(args: ReleaseArgs) -> Result<(), Failure> {
     let how = if args.send { Held::Send } else { Held::Drop };
     let data_dir = running_box(&args.place);
     if how == Held::Drop {
-        agreed(args.yes, &in_doubt(&data_dir).await, "Send none of them?")?;
+        agreed(args.yes, &in_doubt(&data_dir).await?, "Send none of them?")?;
     }
     let answer = match control::ask(&data_dir, ControlRequest::Release { how, by: who() }).await {
         Err(ControlError::NotRunning(_)) => {
@@ -89,17 +89,25 @@ pub(crate) async fn release(args: ReleaseArgs) -> Result<(), Failure> {
 }
 
 /// What is lost to the cloud if nothing is sent.
-async fn in_doubt(data_dir: &std::path::Path) -> String {
-    let status = control::ask(data_dir, ControlRequest::Status).await;
-    let reads = status.ok().and_then(|status| status.get("hold")?.get("reads")?.as_u64());
+///
+/// # Errors
+/// Unavailable (69): the running box is not on hold.
+async fn in_doubt(data_dir: &std::path::Path) -> Result<String, Failure> {
+    let status = control::ask(data_dir, ControlRequest::Status).await.ok();
+    // Until the journal is open, the box does not know whether it is on hold.
+    let known = status.as_ref().is_some_and(|status| status["journal"]["serving"] == true);
+    if known && status.as_ref().is_some_and(|status| status["hold"].is_null()) {
+        return Err(failed(HoldError::NotHeld));
+    }
+    let reads = status.and_then(|status| status.get("hold")?.get("reads")?.as_u64());
     let reads = match reads {
         Some(1) => "the 1 read that was kept".to_owned(),
         Some(reads) => format!("the {reads} reads that were kept"),
         None => "all reads that were kept".to_owned(),
     };
-    format!(
+    Ok(format!(
         "{reads} while the box was on hold stay in its log and are never sent to the cloud. Nobody can take that back."
-    )
+    ))
 }
 
 fn failed(error: HoldError) -> Failure {

@@ -1,4 +1,4 @@
-//! `link restart`: ends the connection of a decoder, so that the box connects anew.
+//! `link restart`: ends the connection of a decoder, so that the box reconnects.
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::serve::control::{self, ControlRequest};
 /// `link`
 #[derive(Debug, Subcommand)]
 pub(crate) enum LinkCommand {
-    /// End the connection of a decoder, so that the box connects anew and asks for what it missed.
+    /// End the connection of a decoder, so that the box reconnects and asks for what it missed.
     Restart(RestartArgs),
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn run(command: LinkCommand) -> Result<(), Failure> {
     match failure {
         Some(failure) => Err(failure),
         None => print(&format!(
-            "{} is connected anew. What was received before is kept. Watch: passbridge status\n",
+            "The box reconnects to {}. What was received before is kept. Watch: passbridge status\n",
             args.decoder
         )),
     }

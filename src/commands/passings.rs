@@ -14,9 +14,10 @@ use crate::cloud::list::{ListError, Listing};
 use crate::cloud::rufus::{CallError, Scope, SessionInfo};
 use crate::commands::account::table::Form;
 use crate::commands::account::{Account, Progress, failure};
-use crate::commands::args::{self, Paths, TimesIn};
+use crate::commands::args::{Paths, TimesIn};
 use crate::config::failure::Failure;
 use crate::model::text;
+use crate::model::typed;
 use joined::Joined;
 use write::Sheet;
 
@@ -82,7 +83,7 @@ impl PassingsArgs {
         let now = Timestamp::now();
         let zone = self.times.zone();
         let instant = |flag: &str, text: &String| {
-            let read = args::moment(text, &zone, now);
+            let read = typed::moment(text, &zone, now);
             read.map_err(|must| Failure::usage(format!("{flag} {text}: must be {must}")))
         };
         let Some(from) = &self.from else { return Ok(None) };
@@ -90,7 +91,7 @@ impl PassingsArgs {
         let to = match &self.to {
             Some(to) => {
                 let must = |must| Failure::usage(format!("--to {to}: must be {must}"));
-                args::end_moment(to, Some(from), &zone, now).map_err(must)?
+                typed::end_moment(to, Some(from), &zone, now).map_err(must)?
             }
             None => now.saturating_add(AHEAD).map_err(|error| Failure::usage(error.to_string()))?,
         };

@@ -11,10 +11,10 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::args::{Paths, TimesIn, print, running_box};
-use crate::commands::search::told::line;
 use crate::commands::search::{find, tell_decoder};
 use crate::config::failure::Failure;
 use crate::daemon::logging;
+use crate::export::found::words::line;
 use crate::export::found::{FoundRead, LIMIT_MAX, SearchQuery, Sought};
 use crate::model::shown::ShownIn;
 use crate::serve::control::ControlError;

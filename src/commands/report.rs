@@ -13,6 +13,7 @@ use crate::commands::args::{self, Paths, TimesIn, load_right};
 use crate::commands::progress::PATIENCE;
 use crate::config::failure::Failure;
 use crate::history::report::{self, ReportError, ReportPage, ReportQuery, STYLE, span_of_day};
+use crate::model::typed;
 use crate::serve::control;
 
 /// The form of the report.
@@ -56,9 +57,9 @@ impl ReportArgs {
     fn span(&self, zone: &TimeZone, now: Timestamp) -> Result<(Timestamp, Timestamp), Failure> {
         let must = |flag: &str, text: &str, must: String| Failure::usage(format!("{flag} {text}: must be {must}"));
         if let Some(from_text) = &self.from {
-            let from = args::moment(from_text, zone, now).map_err(|why| must("--from", from_text, why))?;
+            let from = typed::moment(from_text, zone, now).map_err(|why| must("--from", from_text, why))?;
             let to = match &self.to {
-                Some(text) => args::end_moment(text, Some(from), zone, now).map_err(|why| must("--to", text, why))?,
+                Some(text) => typed::end_moment(text, Some(from), zone, now).map_err(|why| must("--to", text, why))?,
                 None => now.max(from),
             };
             return match to > from {

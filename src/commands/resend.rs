@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cloud::audit::adopt;
 use crate::cloud::audit::keep::ResendRange;
-use crate::commands::args::{Paths, TimesIn, end_moment, load_right, moment, print, running_box, who};
+use crate::commands::args::{Paths, TimesIn, load_right, print, running_box, who};
 use crate::commands::audit::token;
 use crate::commands::progress::Progress;
 use crate::config::Config;
@@ -16,6 +16,7 @@ use crate::config::failure::Failure;
 use crate::daemon;
 use crate::journal::let_go::LetGoError;
 use crate::model::clock::Wall;
+use crate::model::typed::{end_moment, moment};
 use crate::serve::control::{self, ControlError, ControlRequest};
 use crate::status::Board;
 

@@ -6,12 +6,13 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::commands::args::{self, Paths, TimesIn, load_right, print, running_box};
+use crate::commands::args::{Paths, TimesIn, load_right, print, running_box};
 use crate::commands::progress::Progress;
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::export;
 use crate::model::chip::Label;
+use crate::model::typed;
 use crate::serve::control::{self, ControlError, ControlRequest};
 
 #[derive(Debug, Args)]
@@ -69,12 +70,12 @@ impl RewindArgs {
             let must = |must: String| {
                 Failure::usage(format!("{what} {text}: must be a number of the decoder's count, or {must}"))
             };
-            args::moment(text, &zone, now).map_err(must)
+            typed::moment(text, &zone, now).map_err(must)
         };
         let from = moment("--from", from)?;
         let end = |to| {
             let must = |must| Failure::usage(format!("--to {to}: must be {must}"));
-            args::end_moment(to, Some(from), &zone, now).map_err(must)
+            typed::end_moment(to, Some(from), &zone, now).map_err(must)
         };
         let window = (from, to.map_or(Ok(now), end)?);
         self.numbers_between(window).await.map(Some)

@@ -1,18 +1,16 @@
 //! `passbridge search`: the reads of a chip or of a bib, and what became of each.
 
-pub(crate) mod told;
-
 use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use self::told::{details, header, line};
 use crate::cloud::passing::Bibs;
 use crate::commands::args::{self, Paths, TimesIn, load_keyless, load_right, print, running_box};
 use crate::config::failure::Failure;
 use crate::daemon::logging;
+use crate::export::found::words::{details, header, line};
 use crate::export::found::{LIMIT_MAX, SearchAnswer, SearchQuery, Sought};
 use crate::export::search::Finder;
 use crate::export::{ExportError, Reading};

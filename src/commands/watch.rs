@@ -24,12 +24,13 @@ use crate::cloud::list::follow::{Followed, Follower};
 use crate::cloud::rufus::{CallError, Client, FullPassing, OutcomeDoubt};
 use crate::commands::account::table::Form;
 use crate::commands::account::{Account, Progress, failure};
-use crate::commands::args::{self, Paths, TimesIn};
+use crate::commands::args::{Paths, TimesIn};
 use crate::commands::passings::joined::Joined;
 use crate::config;
 use crate::config::failure::Failure;
 use crate::daemon::logging;
 use crate::model::retry::Retry;
+use crate::model::typed;
 use delays::Delays;
 use write::{Arrival, Screen};
 
@@ -82,7 +83,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 /// Permission (77): the key.
 pub(crate) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let from = args.from.as_ref().map(|text| {
-        let read = args::moment(text, &args.times.zone(), Timestamp::now());
+        let read = typed::moment(text, &args.times.zone(), Timestamp::now());
         read.map_err(|must| Failure::usage(format!("--from {text}: must be {must}")))
     });
     let from = from.transpose()?;

@@ -1,6 +1,8 @@
 //! What a search finds: a read with all that a timer asks of it. It is the answer of
 //! [`super::search`] and of `reads`, on the control socket and over HTTP, and so in JSON.
 
+pub(crate) mod words;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 

@@ -86,9 +86,11 @@ impl NewestReads {
     /// Begins some thousand entries before the head of the journal.
     pub(crate) fn begin(journal: Journal, reading: Reading) -> Self {
         let from = journal.durable().0.saturating_sub(BACK);
+        // The line of a long hold is further back than that.
+        let holds = Holds::since(journal.hold_seq().filter(|seq| seq.0 < from));
         let reader = journal.reader(Seq(from));
         let standings = Standings::of(from..=u64::MAX).with_passings();
-        let (steps, corrections, holds) = (Vec::new(), Corrections::default(), Holds::default());
+        let (steps, corrections) = (Vec::new(), Corrections::default());
         Self { journal, reading, reader, standings, reads: VecDeque::new(), steps, corrections, holds }
     }
 
@@ -173,19 +175,27 @@ impl NewestReads {
             UploadMark::Suppressed => NewestFate::NoPassing,
             UploadMark::Pending if none.contains(&seq) => NewestFate::NoPassing,
             UploadMark::Pending if read.held_back && !self.standings.is_let_go(seq) => NewestFate::HeldBack,
-            UploadMark::Pending if standing.is_none() && self.holds.is_dropped(seq) => NewestFate::Dropped,
-            UploadMark::Pending if standing.is_none() && self.holds.is_held(seq) => NewestFate::Held,
-            UploadMark::Pending => {
-                let is_in = |(device, first, last): &(Box<str>, u64, u64)| {
-                    self.standings
-                        .passing(seq)
-                        .is_some_and(|(of, item)| *of == **device && item.num == num && (*first..=*last).contains(&num))
-                };
-                match standing.is_some() && accepted.iter().any(is_in) {
-                    true => NewestFate::Sent(num),
-                    false => NewestFate::Waiting,
-                }
+            // A read that was held back is no part of a hold, also after it was released.
+            UploadMark::Pending if standing.is_some() || self.standings.is_let_go(seq) => {
+                self.on_its_way(seq, num, standing.is_some(), accepted)
             }
+            UploadMark::Pending if self.holds.is_dropped(seq) => NewestFate::Dropped,
+            UploadMark::Pending if self.holds.is_held(seq) => NewestFate::Held,
+            UploadMark::Pending => NewestFate::Waiting,
+        }
+    }
+
+    /// A read that waits or is on its way. The cloud may have accepted it although the line that says so is
+    /// not in the log yet.
+    fn on_its_way(&self, seq: u64, num: u64, numbered: bool, accepted: &[(Box<str>, u64, u64)]) -> NewestFate {
+        let is_in = |(device, first, last): &(Box<str>, u64, u64)| {
+            self.standings
+                .passing(seq)
+                .is_some_and(|(of, item)| *of == **device && item.num == num && (*first..=*last).contains(&num))
+        };
+        match numbered && accepted.iter().any(is_in) {
+            true => NewestFate::Sent(num),
+            false => NewestFate::Waiting,
         }
     }
 }

@@ -90,8 +90,7 @@ impl Backlog {
                     self.add(usize::try_from(held).unwrap_or(usize::MAX));
                 }
             }
-            #[allow(unreachable_patterns, reason = "other decisions are not about what waits")]
-            _ => {}
+            Control::Lost(_) | Control::Back { .. } | Control::Seen { .. } => {}
         }
     }
 

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::report::{self, DayReport, ReportPage, ReportQuery};
 use super::*;
 use crate::decoders::{Frame, Framed};
+use crate::journal::control::Held;
 use crate::journal::entry::{Body, Entry, write_line};
 use crate::journal::{Audited, Batch, JournalConfig, UploadEvent, UploadItem};
 use crate::model::chip::{ChipRead, Marker, Seq};
@@ -166,6 +167,9 @@ async fn race() -> Box {
         set_aside: 1,
     };
     one.record(210, UploadEvent::Audited(audited)).await;
+    one.wall.set(at(220));
+    one.journal().hold("timer").await.unwrap();
+    one.journal().release(Held::Drop, "timer").await.unwrap();
     one
 }
 
@@ -252,7 +256,8 @@ async fn the_report_tells_what_happened_with_counts_outages_restarts_and_what_wa
         "1.0 s behind in the middle",
         "At the end 1 read waited for the cloud. It is safe on this box.",
         "1 passing was set aside. Somebody has to look at this.",
-        "the same 9 passings",
+        "the same 9 passings; besides, 1 not sent yet, 1 set aside",
+        "End of the hold by timer: nothing of what was held was sent",
         "stopped at 2027-01-15 13:02:00 CET, off for 1 min",
         "no answer from 192.168.1.50: is it on?",
         "400 bad \u{fffd}[31m<script>",

@@ -77,6 +77,12 @@ pub(crate) struct Holds {
 }
 
 impl Holds {
+    /// The holds as they are seen from a place of the log behind the hold `since`, if there is one that is
+    /// not released.
+    pub(crate) fn since(since: Option<Seq>) -> Self {
+        Self { since: since.map(|seq| seq.0), ..Self::default() }
+    }
+
     /// Takes in the decision of entry `seq`. The decisions come in the order of the log.
     pub(crate) fn follow(&mut self, seq: u64, control: &Control) {
         match control {

@@ -65,7 +65,7 @@ impl Journal {
     /// [`CorrectError`]: nothing was changed.
     pub async fn correct(&self, name: &str, correction: Correction) -> Result<Durable<Seq>, CorrectError> {
         self.serving().await;
-        let _one = self.letting_go.lock().await; // so that nothing comes between the check and the entry
+        let _one = self.turns.letting_go.lock().await; // so that nothing comes between the check and the entry
         let correction = {
             let core = self.shared.lock();
             let correction = Correction { oldest: core.mark.oldest, ..correction };
@@ -172,7 +172,7 @@ impl Journal {
     /// The journal is closed, or too many orders wait.
     pub async fn order_again(&self, device: &str, order: SendAgainOrder) -> Result<Durable<Seq>, CorrectError> {
         self.serving().await;
-        let _one = self.letting_go.lock().await;
+        let _one = self.turns.letting_go.lock().await;
         let waiting = self.shared.lock().state.devices.get(device).map_or(0, |fold| fold.orders.len());
         if waiting >= ORDERS_MAX {
             return Err(CorrectError::Busy);

@@ -238,8 +238,10 @@ impl Follower {
     }
 
     fn prune(&mut self, shared: &Shared) {
+        // Taken in any case: an order that cannot be carried out now is refused, and not tried again and again.
+        let wanted = shared.lock().room.take().filter(|wanted| !wanted.reply.is_closed());
         let (Some(live), Some(saved)) = (&mut self.queue, &self.saved) else { return };
-        match room::prune(shared, live, saved.followed, &saved.cursors) {
+        match room::prune(shared, live, saved.followed, &saved.cursors, wanted) {
             Ok(()) => shared.board.clear(ProblemCode::PruneFailed, ""),
             Err(error) => {
                 shared.board.raise(ProblemCode::PruneFailed, "", format!("old segments could not be removed: {error}"));

@@ -43,6 +43,11 @@ impl Journal {
         Some(HoldStatus { since, reads, by: printable(by) })
     }
 
+    /// The entry of the hold that is not released.
+    pub(crate) fn hold_seq(&self) -> Option<Seq> {
+        self.shared.lock().state.hold.as_ref().map(|hold| Seq(hold.seq))
+    }
+
     /// Whether the box is on hold.
     pub fn is_on_hold(&self) -> bool {
         self.shared.lock().state.hold.is_some()
@@ -55,7 +60,7 @@ impl Journal {
     /// [`HoldError`]: it is on hold already, or the journal is closed.
     pub async fn hold(&self, by: &str) -> Result<Durable<Seq>, HoldError> {
         self.serving().await;
-        let _one = self.letting_go.lock().await;
+        let _one = self.turns.letting_go.lock().await;
         match self.hold_status() {
             Some(status) => Err(HoldError::Already(status)),
             None => Ok(Durable(self.decide(Control::Hold { by: by.into() }).await?)),
@@ -69,7 +74,7 @@ impl Journal {
     /// [`HoldError`]: it is not on hold, or the journal is closed.
     pub async fn release(&self, how: Held, by: &str) -> Result<u64, HoldError> {
         self.serving().await;
-        let _one = self.letting_go.lock().await;
+        let _one = self.turns.letting_go.lock().await;
         let from = {
             let core = self.shared.lock();
             let hold = core.state.hold.as_ref().ok_or(HoldError::NotHeld)?;

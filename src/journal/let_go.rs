@@ -71,7 +71,7 @@ impl Journal {
         which: impl Fn(&ChipRead) -> bool + Send + 'static,
     ) -> Result<u64, LetGoError> {
         self.serving().await;
-        let _one = self.letting_go.lock().await; // otherwise two calls could release the same read
+        let _one = self.turns.letting_go.lock().await; // otherwise two calls could release the same read
         let (held, steps) = {
             let core = self.shared.lock();
             if core.state.hold.is_some() {

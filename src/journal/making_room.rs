@@ -90,14 +90,15 @@ impl Journal {
     /// Removes the segments that may go and end with entry `through` or before it. Returns what went.
     ///
     /// # Errors
-    /// The journal is closed, or the card does not answer.
+    /// The journal is closed, or the card does not answer. Nothing is removed later then.
     pub async fn make_room(&self, through: Seq) -> Result<Freed, JournalError> {
+        let _one = self.turns.making_room.lock().await;
         self.serving().await;
         let (reply, answer) = oneshot::channel();
         self.shared.lock().room = Some(RoomOrder { through: through.0, done: Freed::default(), reply });
         self.shared.turn.notify_all();
         let answered = tokio::time::timeout(PATIENCE, answer).await;
-        answered.map_err(|_| JournalError::Closed)?.map_err(|_| JournalError::Closed)
+        answered.ok().and_then(Result::ok).ok_or(JournalError::NoRoomMade)
     }
 }
 

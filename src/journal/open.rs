@@ -116,8 +116,8 @@ impl Journal {
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);
         // `waker` was empty before, so this cannot fail.
         let _ = shared.waker.set(requests.downgrade());
-        let (threads, check, letting_go) = (Arc::default(), Arc::default(), Arc::default());
-        let journal = Self { shared, requests, first, threads, letting_go, check };
+        let (threads, check, turns) = (Arc::default(), Arc::default(), Arc::default());
+        let journal = Self { shared, requests, first, threads, turns, check };
         journal.shared.board.not_ready("starting", None);
         if !drafts.is_empty() {
             // The channel is empty at the start, so there is room.

@@ -21,12 +21,14 @@ const WARN_BEFORE_DAYS: u32 = 3;
 /// first, that nothing needs any more and that are past their retention (see `age`) or over the
 /// limit. What a sink still owes is never deleted, so neither is a read that is not uploaded. The
 /// next start continues behind entry `saved`, so no later entry is deleted either. `cursors` are
-/// those of that entry: the next start must find the reads that wait according to it.
+/// those of that entry: the next start must find the reads that wait according to it. `wanted`: what
+/// somebody wants removed before its time.
 pub(super) fn prune(
     shared: &Shared,
     queue: &mut Queue,
     saved: u64,
     cursors: &BTreeMap<Box<str>, u64>,
+    mut wanted: Option<RoomOrder>,
 ) -> Result<(), Broken> {
     // Entries that are not in a run of the dedup index yet are still needed for it.
     let (needed, sink) = shared.sinks.needed_from(&shared.lock().state);
@@ -38,11 +40,7 @@ pub(super) fn prune(
     let segments = log::segments(&shared.log_dir())?;
     let ages = look_at_ages(shared, &segments);
     let keep = shared.config.keep_days;
-    let mut wanted = {
-        let mut core = shared.lock();
-        core.removable = saved.min(needed.saturating_sub(1));
-        core.room.take()
-    };
+    shared.lock().removable = saved.min(needed.saturating_sub(1));
     let mut expiring = None;
     let mut going: Vec<&SegmentFile> = Vec::new();
     for pair in segments.windows(2) {
@@ -252,7 +250,7 @@ mod tests {
         let mut look = |days: i64| loop {
             day = days.min(day + 7); // a longer step would not count in full
             wall.set(start + jiff::SignedDuration::from_hours(24 * day));
-            prune(&journal.shared, &mut queue, 10, &BTreeMap::new()).unwrap();
+            prune(&journal.shared, &mut queue, 10, &BTreeMap::new(), None).unwrap();
             if day == days {
                 break;
             }

@@ -14,9 +14,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::sync::OwnedMutexGuard;
 
 use super::entries::Entries;
 use super::entry::Body;
@@ -222,13 +224,26 @@ impl Journal {
         items
     }
 
+    /// Waits until no decision about passings that are set aside is being made durable. None is while the
+    /// guard lives.
+    pub(crate) async fn numbering(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turns.numbering).lock_owned().await
+    }
+
+    /// Whether the cloud failed at this passing and nothing is being done with it.
+    fn is_failing(&self, one: &SetAside) -> bool {
+        let core = self.shared.lock();
+        let failing = core.state.devices.get(&one.device).map(|fold| &fold.failing[..]).unwrap_or_default();
+        failing.iter().any(|known| known.seq == one.item.seq)
+    }
+
     /// Lets passings that are set aside go up again, with new numbers. `by` is who asks. Returns when
     /// that would survive a power cut.
     ///
     /// # Errors
     /// [`SetAsideError`]: none of them is released then.
     pub async fn retry_set_aside(&self, ids: &[u64], by: &str) -> Result<Retried, SetAsideError> {
-        let _one = self.letting_go.lock().await;
+        let _one = self.turns.deciding.lock().await;
         let chosen = self.chosen(ids).await?;
         if let Some(doubtful) = chosen.iter().find(|one| one.unknown) {
             return Err(SetAsideError::Unknown(doubtful.id));
@@ -248,8 +263,13 @@ impl Journal {
     /// # Errors
     /// [`SetAsideError`]: none of them is dropped then.
     pub async fn drop_set_aside(&self, ids: &[u64], by: &str) -> Result<Durable<u64>, SetAsideError> {
-        let _one = self.letting_go.lock().await;
+        let _one = self.turns.deciding.lock().await;
         let chosen = self.chosen(ids).await?;
+        // No batch with one of them is formed until the decision is durable.
+        let _one = self.turns.numbering.lock().await;
+        if let Some(gone) = chosen.iter().find(|one| one.tried_again && !self.is_failing(one)) {
+            return Err(SetAsideError::NoSuch(gone.id)); // it is on its way again
+        }
         let count = chosen.len() as u64;
         for (device, all) in by_device(chosen) {
             let (failing, items): (Vec<SetAside>, Vec<SetAside>) = all.into_iter().partition(|one| one.tried_again);

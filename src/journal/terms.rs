@@ -57,6 +57,9 @@ pub enum JournalError {
     /// The journal was closed (the process is stopping).
     #[error("the journal is closed")]
     Closed,
+    /// Room was to be made by hand, and it could not be found out what may go, or it could not be removed.
+    #[error("no room was made: the card does not answer, or files cannot be removed; `passbridge status` says more")]
+    NoRoomMade,
 }
 
 /// Why the journal could not be opened.

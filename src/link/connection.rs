@@ -68,7 +68,7 @@ pub(super) enum End {
     /// The journal has only now reported the stored ranges, so the link connects again to ask for
     /// the missing reads.
     Rewind,
-    /// Somebody asked that the link connects anew.
+    /// Somebody asked that the link reconnects.
     Restarted,
     /// The protocol has no more use for the connection.
     HungUp(&'static str),

@@ -34,7 +34,7 @@ pub(super) struct Command {
     pub(super) answer: oneshot::Sender<Result<(), &'static str>>,
 }
 
-/// How often somebody asked that the link connects anew.
+/// How often somebody asked that the link reconnects.
 type Restarts = watch::Sender<u64>;
 
 /// The way to the live connections of one decoder. Clones share it.
@@ -73,7 +73,7 @@ impl DecoderHandle {
         last
     }
 
-    /// Ends every connection of the decoder, so that the link connects anew, as after any other end. A
+    /// Ends every connection of the decoder, so that the link reconnects, as after any other end. A
     /// link that waits before it tries again tries at once. Reads that are received and not yet
     /// durable are kept as after any other end of a connection.
     pub(crate) fn restart(&self) {

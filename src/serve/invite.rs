@@ -21,7 +21,7 @@ pub(crate) const LIFE: Duration = Duration::from_secs(600);
 /// Most tokens that count at the same time.
 const MOST: usize = 8;
 
-/// Tokens, each with the moment at which it was made, the oldest first.
+/// Tokens, each with the moment at which it ends, the oldest first.
 type InviteQueue = VecDeque<(Box<str>, Instant)>;
 
 /// The tokens that count now. Clones share them.

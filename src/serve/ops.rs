@@ -47,6 +47,8 @@ use crate::model::correction::Correction;
 use crate::model::text::{printable, tail};
 use crate::status::{Board, HoldStatus, ProblemCode, RECENT_READS, RecentRead, Snapshot};
 
+/// Most notes about what somebody did that wait for room on the disk.
+const NOTES: usize = 16;
 /// A search runs with this nice value, so that everything else of the box comes first.
 const SEARCH_NICE: i32 = 10;
 
@@ -98,6 +100,8 @@ pub(crate) struct Ops {
     /// One search at a time, so that its memory is bounded. The next one waits.
     searching: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    /// Places for notes about what somebody did, which wait while the disk is full.
+    noting: Arc<Semaphore>,
 }
 
 /// What the box knows of its past.
@@ -176,6 +180,7 @@ impl Ops {
     /// A handle on these devices and decoders, without a journal.
     pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<TryAgain>) -> Self {
         let (searching, followers) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(FOLLOWERS)));
+        let noting = Arc::new(Semaphore::new(NOTES));
         let (sessions, journal, past, finder) = (SessionOrders::new(), None, None, None);
         let (invites, door) = (Invites::default(), Err(NO_PAGE));
         Self {
@@ -189,6 +194,7 @@ impl Ops {
             finder,
             searching,
             followers,
+            noting,
             invites,
             door,
         }
@@ -355,7 +361,7 @@ impl Ops {
     /// # Errors
     /// Like [`Ops::repair`]. If only some of them could be sent, [`OpsError::Failed`] says how many and why.
     pub(crate) async fn resend(&self, device: &str, range: ResendRange, by: &str) -> Result<u64, OpsError> {
-        let what = format!("send passings of a range of device …{} again that the cloud does not have", tail(device));
+        let what = format!("send again what the cloud lost of device …{}, {}", tail(device), range.in_words());
         let done = self.repair_range(device, range).await.and_then(|Repaired { resent, refused, .. }| match refused {
             None => Ok(resent),
             Some(why) => {
@@ -494,7 +500,7 @@ impl Ops {
 
     /// Tells the uplinks that somebody decided about passings at which the cloud failed.
     fn tell_failing(&self, which: Which) {
-        self.try_again.send_modify(|again| *again = TryAgain { times: again.times + 1, which });
+        self.try_again.send_modify(|again| again.decide(which));
     }
 
     /// Begins a capture of the bytes on the wire of a decoder. It ends when the recording is

@@ -349,7 +349,7 @@ struct Web {
 fn router(serving: Serving, live: Live, streams: Arc<Semaphore>, stop: &CancellationToken) -> Router {
     let Serving { board, sources, access, invites, ops } = serving;
     let door = Door::new(&board.name(), access.clone(), invites);
-    let past = past::routes(ops.borrow().clone());
+    let past = past::routes(ops.clone());
     let doing = Doing::new(door.clone(), ops.clone(), sources.reading, stop.clone());
     let web = Web { board, ops, access, streams, stop: stop.clone() };
     let guarded = Router::new()
@@ -500,7 +500,7 @@ async fn readyz(State(web): State<Web>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    let what = "here are / /plain /report /login /find /hold /decoders /sessions /set-aside /card /api/status /api/reads /api/search \
+    let what = "here are / /gun /plain /report /login /find /hold /decoders /sessions /set-aside /card /api/status /api/reads /api/search \
                 /api/events /api/history /api/report /metrics /healthz /readyz\n";
     (StatusCode::NOT_FOUND, what).into_response()
 }

@@ -59,6 +59,10 @@ pub struct ChecksStatus {
     pub since: Option<Timestamp>,
     /// A check for each mat.
     pub mats: Vec<MatCheck>,
+    /// The ends of the tokens of the sessions into which the mats were checked. It is empty while they
+    /// are not known.
+    #[serde(default)]
+    pub sessions: Vec<String>,
 }
 
 /// The checks, and what is needed to go on with them.
@@ -67,8 +71,6 @@ pub(super) struct Checks {
     status: ChecksStatus,
     /// Reads of each mat that are not known to be in the cloud, the oldest first.
     open: Vec<VecDeque<Seq>>,
-    /// The sessions of the devices when it was last looked.
-    sessions: Vec<String>,
 }
 
 impl Checks {
@@ -85,7 +87,8 @@ impl Checks {
 
     /// Begins anew: all ticks are gone.
     pub(super) fn start_again(&mut self, now: Timestamp) {
-        self.status = ChecksStatus { since: Some(now), mats: Vec::new() };
+        let sessions = std::mem::take(&mut self.status.sessions);
+        self.status = ChecksStatus { since: Some(now), mats: Vec::new(), sessions };
         self.open.clear();
     }
 
@@ -129,9 +132,10 @@ impl Checks {
     /// passed since the last look, in the zone of the box.
     pub(super) fn look(&mut self, decoders: &[DecoderStatus], sessions: Vec<String>, new_day: bool, now: Timestamp) {
         // A session that is not known for a moment is no other session.
-        let other = !sessions.is_empty() && !self.sessions.is_empty() && sessions != self.sessions;
+        let known = &mut self.status.sessions;
+        let other = !sessions.is_empty() && !known.is_empty() && sessions != *known;
         if !sessions.is_empty() {
-            self.sessions = sessions;
+            *known = sessions;
         }
         if new_day || other {
             self.start_again(now);
@@ -271,10 +275,15 @@ mod tests {
     #[test]
     fn what_an_earlier_process_saw_stays() {
         let mut checks = Checks::default();
+        checks.look(&mats(), vec!["S".into()], false, at(0));
         checks.kept(&read(1, "main", true), at(1));
         checks.arrived(Seq(1), at(2));
+        checks.look(&mats(), vec!["S".into()], false, at(2));
         let kept = serde_json::to_string(&checks.status()).unwrap();
         let mut next = Checks::default();
+        next.restore(serde_json::from_str(&kept).unwrap());
+        next.look(&mats(), vec!["T".into()], false, at(3));
+        assert_eq!(ticks(&next), ["main ----", "back ----"], "the session changed while nothing ran");
         next.restore(serde_json::from_str(&kept).unwrap());
         next.look(&mats(), vec!["S".into()], false, at(3));
         assert_eq!(ticks(&next), ["main ++++", "back ----"]);

@@ -252,7 +252,7 @@ async fn plots_are_drawn_and_the_keyboard_reaches_what_can_be_pressed() {
 #[ignore = "needs Chromium"]
 async fn nothing_is_done_without_the_token_and_a_login_opens_what_can_be_done() {
     let (browser, cloud) = (browser().await, cloud().await);
-    let (_sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "token_file = \"token\"\n");
     std::fs::write(site.config().with_file_name("token"), "a-long-token-of-a-test\n").unwrap();
     let running = site.start();
@@ -285,6 +285,32 @@ async fn nothing_is_done_without_the_token_and_a_login_opens_what_can_be_done() 
     page.click("form[action='/do/hold'] button").await;
     let held = async || site.output(&["status", "--state"]).await.stdout.starts_with(b"hold");
     assert!(holds(Duration::from_secs(60), held).await, "the button did nothing");
+    page.go(&address(&site, "/")).await;
+    shows(&page, "hold").await;
+    // While the question is open a read comes, and the box draws the block with the button anew.
+    page.click("#choice button[value=none]").await;
+    page.until("it asks", "document.getElementById('ask').open").await;
+    push(&sim, 1).await;
+    page.until("it was drawn anew", "document.getElementById('sentence').innerText.startsWith('1 read')").await;
+    page.click("#ask-yes").await;
+    page.until("none is sent", "document.body.innerText.includes('not sent')").await;
+    page.click("form[action='/do/hold'] button").await;
+    page.go(&address(&site, "/")).await;
+    shows(&page, "hold").await;
+    push(&sim, 2).await;
+    page.until("two are held", "document.getElementById('sentence').innerText.startsWith('2 reads')").await;
+    page.click("#choice button[value=all]").await;
+    page.until("they are sent", "document.body.innerText.includes('2 reads are sent')").await;
+    until("the cloud has them", async || cloud.stored() == 2).await;
+    // A login that ends takes the open page with it.
+    page.go(&address(&site, "/")).await;
+    page.until("the stream is up", "document.body.dataset.live === 'yes'").await;
+    let csrf = page.eval("document.body.dataset.csrf").await;
+    page.eval(&format!(
+        "fetch('/logout', {{method: 'POST', body: new URLSearchParams({{csrf: {csrf}}})}}).then(r => r.status)"
+    ))
+    .await;
+    page.until("it leads to the login", "location.pathname === '/login'").await;
     assert!(!site.said().contains("a-long-token-of-a-test"));
     running.stop().await;
 }

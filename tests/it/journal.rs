@@ -10,6 +10,7 @@ use passbridge::testing::decoders::{Cleared, Frame, Framed};
 use passbridge::testing::journal::{Batch, Journal, JournalConfig, OpenError, Pending, UploadEvent, UploadItem};
 use passbridge::testing::model::chip::{ChipRead, Label, Marker, Position, Seq};
 use passbridge::testing::status::Board;
+use rustix::fs::{CWD, RenameFlags};
 
 use crate::support::disk_state;
 
@@ -907,8 +908,10 @@ async fn a_data_directory_that_another_passbridge_has_by_now_is_told() {
     let journal = Journal::open(config(&data), board.clone()).expect("the journal opens");
     journal.serving().await;
     keep(&journal, "mat", 1..=3).await;
-    std::fs::rename(&data, dir.path().join("moved")).unwrap();
-    let other = open(&data).await;
+    // It is there in one step: a journal whose directory is gone makes it anew at once.
+    let others = dir.path().join("others");
+    let other = open(&others).await;
+    rustix::fs::renameat_with(CWD, &others, CWD, &data, RenameFlags::EXCHANGE).unwrap();
     until_shown(&board, "data_dir_taken").await;
     other.close().await;
 }

@@ -17,6 +17,7 @@ use super::text::summary_in_words;
 use crate::cloud::rufus::{CallError, Client};
 use crate::cloud::uplink::{RESEND_MAX, Resend, SessionProgress};
 use crate::journal::{Audited, Journal, SessionAudit, UploadEvent, UploadItem};
+use crate::model::shown::ShownIn;
 use crate::model::text::tail;
 use crate::status::{AuditStatus, Board, ProblemCode};
 
@@ -64,6 +65,18 @@ impl ResendRange {
     /// The whole session.
     pub(crate) fn session(session: String) -> Self {
         Self { session: Some(session), ..Self::default() }
+    }
+
+    /// Which passings these are, such as `numbers 5 to 9`.
+    pub(crate) fn in_words(&self) -> String {
+        let zone = ShownIn::of_the_box();
+        match (self.numbers, self.from, self.to) {
+            (Some((first, last)), ..) => format!("numbers {first} to {last}"),
+            (None, Some(from), Some(to)) => format!("with a time from {} to {}", zone.second(from), zone.second(to)),
+            (None, Some(from), None) => format!("with a time from {} on", zone.second(from)),
+            (None, None, Some(to)) => format!("with a time before {}", zone.second(to)),
+            (None, None, None) => "all of the session".to_owned(),
+        }
     }
 
     fn has(&self, item: &UploadItem) -> bool {

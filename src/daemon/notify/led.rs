@@ -16,9 +16,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -134,6 +135,7 @@ pub(super) async fn tell(
     let folder = root.join("sys/class/leds");
     let mut led = Led { folder: folder.join(name), before: None };
     let (mut shown, mut failed) = (None, 0_u32);
+    let busy = Arc::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -145,7 +147,7 @@ pub(super) async fn tell(
             continue;
         }
         let mut trying = led.clone();
-        let (back, done) = in_time(move || {
+        let (back, done) = in_time(&busy, move || {
             let done = trying.show(pattern);
             (trying, done)
         })
@@ -161,22 +163,30 @@ pub(super) async fn tell(
                 (shown, failed) = (None, failed.saturating_add(1));
                 if failed == FAILS {
                     let folder = folder.clone();
-                    let there = in_time(move || names(&folder)).await.unwrap_or_default();
+                    let there = in_time(&busy, move || names(&folder)).await.unwrap_or_default();
                     board.raise(ProblemCode::LedFailed, "", message(name, &error, &there));
                 }
             }
         }
     }
-    if let Ok(Err(error)) = in_time(move || led.restore()).await {
+    if let Ok(Err(error)) = in_time(&busy, move || led.restore()).await {
         tracing::debug!(%error, "the LED {name} could not be made as it was before");
     }
 }
 
-/// Does something with files of the kernel. A driver that hangs costs a thread and holds up nobody.
-async fn in_time<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    match timeout(PATIENCE, tokio::task::spawn_blocking(act)).await {
+/// Does something with files of the kernel. A driver that hangs costs one thread and holds up nobody:
+/// nothing more is asked of it until it answers.
+async fn in_time<T: Send + 'static>(busy: &Arc<Mutex<()>>, act: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let hangs = || io::Error::new(io::ErrorKind::TimedOut, "its driver does not answer");
+    let turn = Arc::clone(busy).try_lock_owned().map_err(|_| hangs())?;
+    let acting = tokio::task::spawn_blocking(move || {
+        let done = act();
+        drop(turn);
+        done
+    });
+    match timeout(PATIENCE, acting).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(_)) | Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "its driver does not answer")),
+        Ok(Err(_)) | Err(_) => Err(hangs()),
     }
 }
 

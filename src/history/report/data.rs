@@ -235,6 +235,10 @@ pub(crate) struct AuditDay {
     pub different: u64,
     /// Passings that are in the cloud twice.
     pub duplicated: u64,
+    /// Passings that were not settled then.
+    pub not_yet_sent: u64,
+    /// Passings that were set aside then.
+    pub set_aside: u64,
 }
 
 /// A passing that was set aside.

@@ -466,11 +466,13 @@ fn silence(longest: &mut Vec<Silence>, one: Silence) {
 }
 
 fn audit(audited: &Audited) -> AuditDay {
-    let Audited { at, active, equal, checked, missing, foreign, different, duplicated, .. } = *audited;
-    AuditDay { at, active, equal, checked, missing, foreign, different, duplicated }
+    let Audited {
+        at, active, equal, checked, missing, foreign, different, duplicated, not_yet_sent, set_aside, ..
+    } = *audited;
+    AuditDay { at, active, equal, checked, missing, foreign, different, duplicated, not_yet_sent, set_aside }
 }
 
-/// What somebody decided, if this version knows it.
+/// What somebody decided. What the box found out is told as a problem.
 fn in_words(control: &Control) -> Option<String> {
     Some(match control {
         Control::Hold { by } => format!("Hold by {by}: reads were kept and none was sent from here on"),
@@ -478,7 +480,7 @@ fn in_words(control: &Control) -> Option<String> {
         Control::Release { how: Held::Drop, by, .. } => {
             format!("End of the hold by {by}: nothing of what was held was sent")
         }
-        #[allow(unreachable_patterns, reason = "more decisions may come")]
-        _ => return None,
+        Control::Seen { loss, by } => format!("Seen by {by}: {}", loss.message),
+        Control::Lost(_) | Control::Back { .. } => return None,
     })
 }

@@ -287,17 +287,23 @@ fn upload_part(upload: &UploadDay, times: &ShownIn) -> ReportPart {
 fn audit_in_words(audit: AuditDay, times: &ShownIn) -> String {
     let when = times.second(audit.at);
     let still = if audit.active { ", the session was still open" } else { "" };
+    let some = |parts: &[(u64, &str)]| {
+        let parts: Vec<_> =
+            parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+        parts.join(", ")
+    };
+    let open = some(&[(audit.not_yet_sent, "not sent yet"), (audit.set_aside, "set aside")]);
+    let besides = if open.is_empty() { String::new() } else { format!("; besides, {open}") };
     if audit.equal {
-        return format!("the same {} passings ({when}{still})", count(audit.checked));
+        return format!("the same {} passings{besides} ({when}{still})", count(audit.checked));
     }
-    let parts = [
+    let parts = some(&[
         (audit.missing, "missing in the cloud"),
         (audit.foreign, "not of this box"),
         (audit.different, "different"),
         (audit.duplicated, "twice in the cloud"),
-    ];
-    let parts: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
-    format!("NOT THE SAME: {} ({when}{still})", parts.join(", "))
+    ]);
+    format!("NOT THE SAME: {parts}{besides} ({when}{still})")
 }
 
 fn internet_part(report: &DayReport, times: &ShownIn) -> ReportPart {

@@ -130,7 +130,7 @@ async fn the_log_is_pruned_up_to_the_slowest_sink_and_a_sink_that_was_removed_ho
     let mut queue = Queue::create(&dir.path().join("another queue"), 0).unwrap();
     let mut look = |journal: &Journal| {
         let head = journal.durable().0 + 1;
-        prune(&journal.shared, &mut queue, head, &BTreeMap::new()).unwrap();
+        prune(&journal.shared, &mut queue, head, &BTreeMap::new(), None).unwrap();
     };
     for (sink, through, first) in [("feed", seqs[3], 1), ("fleet", seqs[1], seqs[1] + 1)] {
         let journal = Journal::open_for(config(dir.path(), 1), board.clone(), &["feed", "fleet"]).unwrap();

@@ -3,6 +3,11 @@
 
 use super::refusals::{DecoderRefusal, OpsError};
 use super::{BOX, Ops, marker_text, show_counts, show_seen};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::cloud::uplink::Which;
 use crate::journal::by_hand::Marked;
 use crate::journal::control::{Held, Loss};
@@ -12,13 +17,26 @@ use crate::model::chip::Seq;
 use crate::model::source;
 use crate::status::Problem;
 
+/// How long whoever did something waits until that is in the log.
+const NOTE_TIME: Duration = Duration::from_secs(2);
+
 impl Ops {
-    /// Writes into the log that somebody asked for something, and what became of it. It waits while the
-    /// disk is full.
+    /// Writes into the log that somebody asked for something, and what became of it. While the disk is
+    /// full, that is written later: nobody waits for it longer than [`NOTE_TIME`].
     pub(crate) async fn note_action(&self, what: &str, by: &str, outcome: &str) {
-        if let Some(journal) = &self.journal {
-            let _ = journal.note_action(what, by, outcome).await; // the journal closes: the box is stopping
-        }
+        let Some(journal) = self.journal.clone() else { return };
+        let Ok(place) = Arc::clone(&self.noting).try_acquire_owned() else {
+            tracing::warn!(
+                "{what}: {outcome} ({by}); the log of the reads cannot take this note, because the disk is full"
+            );
+            return;
+        };
+        let (what, by, outcome) = (what.to_owned(), by.to_owned(), outcome.to_owned());
+        let noting = tokio::spawn(async move {
+            let _ = journal.note_action(&what, &by, &outcome).await; // the journal closes: the box is stopping
+            drop(place);
+        });
+        let _ = timeout(NOTE_TIME, noting).await;
     }
 
     /// The passings that are set aside, the oldest first, with the cloud's answers.
@@ -80,14 +98,14 @@ impl Ops {
         Ok(marked)
     }
 
-    /// Ends the connections of a decoder, so that its link connects anew and asks for what was missed. `by` is
+    /// Ends the connections of a decoder, so that its link reconnects and asks for what was missed. `by` is
     /// who asks.
     ///
     /// # Errors
     /// The configuration has no such decoder.
     pub(crate) async fn restart_link(&self, decoder: &str, by: &str) -> Result<(), DecoderRefusal> {
         self.decoder(decoder)?.restart();
-        self.note_action(&format!("restart the link of {decoder}"), by, "it connects anew").await;
+        self.note_action(&format!("restart the link of {decoder}"), by, "the box reconnects").await;
         Ok(())
     }
 

@@ -27,12 +27,14 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::uri::Uri;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use secrecy::SecretString;
+use futures_util::StreamExt;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -57,6 +59,16 @@ pub(crate) enum Audience {
     Token(Arc<SecretString>),
     /// Nobody: the token cannot be read.
     Locked,
+}
+
+/// What lets somebody see, as long as it counts.
+enum Pass {
+    /// There is no token.
+    Open,
+    /// The cookie of a login.
+    Cookie(Box<str>),
+    /// The token, shown by a program.
+    Token(Arc<SecretString>),
 }
 
 /// What somebody may do.
@@ -175,6 +187,45 @@ impl Door {
         }
     }
 
+    /// What lets the sender of a request see. `None`: nothing does.
+    fn pass(&self, headers: &HeaderMap, may: &May) -> Option<Pass> {
+        match (may, self.token()) {
+            (May::Enter, _) => None,
+            (May::See, _) => Some(Pass::Open),
+            (May::Change(Some(_)), Some(token)) => {
+                let now = Instant::now();
+                let id = cookies(headers).find(|id| self.logins().get(id, &token, now).is_some())?;
+                Some(Pass::Cookie(id.into()))
+            }
+            (May::Change(_), token) => token.map(Pass::Token),
+        }
+    }
+
+    /// Whether it still lets somebody see.
+    fn counts(&self, pass: &Pass) -> bool {
+        match (pass, self.token()) {
+            (Pass::Open, None) => matches!(*self.0.access.borrow(), Audience::Open),
+            (Pass::Cookie(id), Some(token)) => self.logins().get(id, &token, Instant::now()).is_some(),
+            (Pass::Token(before), Some(token)) => same(&token, before.expose_secret().as_bytes()),
+            (Pass::Open, Some(_)) | (Pass::Cookie(_) | Pass::Token(_), None) => false,
+        }
+    }
+
+    /// Ends a stream of events when what let its client see does not count any more: after a logout, with
+    /// a new token, or when the token cannot be read. Nothing is sent after that.
+    fn while_it_counts(&self, pass: Option<Pass>, response: Response) -> Response {
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        let (true, Some(pass)) = (kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")), pass)
+        else {
+            return response;
+        };
+        let door = self.clone();
+        response.map(|body| {
+            let counts = move |_: &_| std::future::ready(door.counts(&pass));
+            Body::from_stream(body.into_data_stream().take_while(counts))
+        })
+    }
+
     /// Compares a token that somebody shows.
     fn judge(
         &self,
@@ -276,8 +327,9 @@ pub(crate) async fn identify(State(door): State<Door>, mut request: Request, nex
     let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer(std::net::Ipv6Addr::UNSPECIFIED.into()));
     match door.may(request.headers(), peer, Instant::now()) {
         Ok((may, was_in)) => {
+            let pass = door.pass(request.headers(), &may);
             request.extensions_mut().insert(Visitor { peer, may, was_in });
-            next.run(request).await
+            door.while_it_counts(pass, next.run(request).await)
         }
         Err(rest) => (StatusCode::TOO_MANY_REQUESTS, retry_after(rest), wait_text(rest) + "\n").into_response(),
     }

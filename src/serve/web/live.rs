@@ -75,6 +75,11 @@ impl Live {
         let (artist, drawn) = (Arc::clone(&self.artist), self.drawn.clone());
         let drawing = tokio::task::spawn_blocking(move || {
             let mut artist = artist.lock().unwrap_or_else(PoisonError::into_inner);
+            // Somebody else may have drawn while this one waited for its turn.
+            let (at, frame) = drawn.borrow().clone();
+            if at.is_some_and(|at| at.elapsed() < PACE) {
+                return frame;
+            }
             let frame = artist.draw();
             drawn.send_replace((Some(Instant::now()), Arc::clone(&frame)));
             frame

@@ -13,13 +13,14 @@ use axum::routing::get;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use crate::history::report::{DayReport, ReportPage, STYLE, span_of_day};
 use crate::model::shown::ShownIn;
 use crate::serve::ops::{Ops, OpsError};
 
-/// The paths of the past.
-pub(super) fn routes<S: Clone + Send + Sync + 'static>(ops: Ops) -> Router<S> {
+/// The paths of the past. The commands get the journal when it is open, so each request takes them as they are then.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(ops: watch::Receiver<Ops>) -> Router<S> {
     Router::new()
         .route("/api/history", get(history))
         .route("/api/report", get(report_json))
@@ -42,11 +43,14 @@ struct HistoryQuery {
     span: PlotPeriod,
 }
 
-async fn history(State(ops): State<Ops>, query: Result<Query<HistoryQuery>, QueryRejection>) -> Response {
+async fn history(
+    State(ops): State<watch::Receiver<Ops>>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Response {
     let Ok(Query(HistoryQuery { span })) = query else {
         return (StatusCode::BAD_REQUEST, "span must be 10m or 6h: /api/history?span=10m\n").into_response();
     };
-    let Some(plots) = ops.plots() else {
+    let Some(plots) = ops.borrow().plots() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "nothing follows the log of this box\n").into_response();
     };
     match span {
@@ -56,6 +60,7 @@ async fn history(State(ops): State<Ops>, query: Result<Query<HistoryQuery>, Quer
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DayQuery {
     day: Option<String>,
 }
@@ -70,7 +75,7 @@ async fn report(ops: &Ops, query: Result<Query<DayQuery>, QueryRejection>) -> Re
         Err(_) => None,
     };
     let Some((from, to)) = day.and_then(|day| span_of_day(day, &zone)) else {
-        let what = format!("day must be today or a date such as {today}\n");
+        let what = format!("a report is asked for with day alone: today, or a date such as {today}\n");
         return Err((StatusCode::BAD_REQUEST, what).into_response());
     };
     ops.report(from, to).await.map_err(|error| {
@@ -82,11 +87,19 @@ async fn report(ops: &Ops, query: Result<Query<DayQuery>, QueryRejection>) -> Re
     })
 }
 
-async fn report_json(State(ops): State<Ops>, query: Result<Query<DayQuery>, QueryRejection>) -> Response {
+async fn report_json(
+    State(ops): State<watch::Receiver<Ops>>,
+    query: Result<Query<DayQuery>, QueryRejection>,
+) -> Response {
+    let ops = ops.borrow().clone();
     report(&ops, query).await.map_or_else(|refused| refused, |report| Json(report).into_response())
 }
 
-async fn report_page(State(ops): State<Ops>, query: Result<Query<DayQuery>, QueryRejection>) -> Response {
+async fn report_page(
+    State(ops): State<watch::Receiver<Ops>>,
+    query: Result<Query<DayQuery>, QueryRejection>,
+) -> Response {
+    let ops = ops.borrow().clone();
     let report = match report(&ops, query).await {
         Ok(report) => report,
         Err(refused) => return refused,

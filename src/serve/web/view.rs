@@ -22,7 +22,7 @@ mod times;
 
 pub(super) use chain::{ChainView, LinkView};
 pub(super) use clocks::{BoxClock, ClocksView};
-pub(super) use facts::state_word;
+pub(super) use facts::{in_parts, state_word};
 pub(super) use foot::FootView;
 pub(super) use gun::GunView;
 pub(super) use reads::{ReadRow, ShownRead};

@@ -11,7 +11,8 @@ export function setUpAsk() {
     // Parts of the page are the same for everybody, so the token of this login is put in here.
     for (const field of form.querySelectorAll("input[name=csrf]")) if (!field.value && token) field.value = token;
     if (!button || !button.dataset.ask || form.dataset.asked) {
-      if (button) queueMicrotask(() => (button.disabled = true)); // after the form was read
+      // A disabled button is no part of what is sent, so it is disabled after the browser has read the form.
+      if (button) setTimeout(() => (button.disabled = true));
       return;
     }
     event.preventDefault();
@@ -21,10 +22,15 @@ export function setUpAsk() {
     dialog.returnValue = "no";
     dialog.onclose = () => {
       if (dialog.returnValue !== "yes") return;
-      form.dataset.asked = "yes";
-      const confirmed = Object.assign(document.createElement("input"), { type: "hidden", name: "sure", value: "yes" });
-      form.append(confirmed);
-      form.requestSubmit(button);
+      // The box may have drawn the part with the form anew while the question was open.
+      const same = [...document.forms].find((one) => one.getAttribute("action") === form.getAttribute("action"));
+      const live = form.isConnected ? form : same;
+      const pressed = live && [...live.elements].find((one) => one.name === button.name && one.value === button.value);
+      if (!pressed) return;
+      live.dataset.asked = "yes";
+      for (const field of live.querySelectorAll("input[name=csrf]")) if (!field.value && token) field.value = token;
+      live.append(Object.assign(document.createElement("input"), { type: "hidden", name: "sure", value: "yes" }));
+      live.requestSubmit(pressed);
     };
     dialog.showModal();
   });

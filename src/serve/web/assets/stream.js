@@ -22,11 +22,24 @@ export function follow({ news, lost }) {
     };
   }
 
+  // The browser does not say why a stream ended: the login may be over. Then the page leads to the login.
+  async function askLogin() {
+    try {
+      const answer = await fetch("/gun/mats", { cache: "no-store", signal: AbortSignal.timeout(RETRY) });
+      if (answer.status === 401) location.reload();
+    } catch {
+      // The box does not answer, and the page says so.
+    }
+  }
+
   function look() {
     const now = performance.now();
     if (now - last > SILENCE) lost();
     const dead = source.readyState === EventSource.CLOSED || now - last > SILENCE;
-    if (dead && now - tried > RETRY) open();
+    if (dead && now - tried > RETRY) {
+      if (source.readyState === EventSource.CLOSED) askLogin();
+      open();
+    }
   }
 
   // A page that was asleep, or a phone that found its network again, asks at once.

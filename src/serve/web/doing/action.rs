@@ -1,5 +1,8 @@
 //! Each thing that can be done over the page: its form, its question, its outcome in words.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use crate::cloud::audit::keep::ResendRange;
 use crate::cloud::uplink::{Ends, Outcome, SessionChange, Wanted};
 use crate::decoders::Range;
@@ -7,6 +10,7 @@ use crate::journal::control::Held;
 use crate::model::chip::{Label, Seq};
 use crate::model::shown::ShownIn;
 use crate::model::text::{printable, tail};
+use crate::model::typed::{end_moment, moment};
 use crate::serve::ops::{MARKER_MAX, Ops, OpsError, marker_text};
 use crate::serve::web::door::form::FormFields;
 
@@ -37,7 +41,7 @@ pub(super) enum PageAction {
     Release { how: Held },
     /// Put a marker with the time of the box.
     Marker { text: String, decoder: Option<String> },
-    /// End the connection of a decoder, so that its link connects anew.
+    /// End the connection of a decoder, so that its link reconnects.
     RestartLink { decoder: String },
     /// Take the ticks of all mats away, so that they are checked anew.
     CheckAgain,
@@ -108,8 +112,9 @@ impl PageAction {
         match what {
             "rewind" => rewind(form, ops).map_err(wrong(DECODERS)),
             "let-go" => {
-                let name = form.get("decoder");
-                Ok(Self::LetGo { decoder: (!name.is_empty()).then(|| name.to_owned()) })
+                let all = form.get("decoder").is_empty();
+                let decoder = if all { None } else { Some(known_decoder(form, ops).map_err(wrong(SET_ASIDE))?) };
+                Ok(Self::LetGo { decoder })
             }
             "try-again" => Ok(Self::TryAgain),
             "check-again" => Ok(Self::CheckAgain),
@@ -173,10 +178,12 @@ impl PageAction {
             Self::Seen { code, about } => {
                 format!("Seen: {} {}", printable(code), printable(about)).trim_end().to_owned()
             }
-            Self::ReleaseSetAside { ids } => format!("Try {} passings again that are set aside", ids.len()),
-            Self::DropSetAside { ids } => format!("Drop {} passings that are set aside", ids.len()),
+            Self::ReleaseSetAside { ids } => format!("Try passings again that are set aside: {}", some(ids)),
+            Self::DropSetAside { ids } => format!("Drop passings that are set aside: {}", some(ids)),
             Self::MakeRoom { through } => format!("Make room up to entry {}", through.0),
-            Self::Resend { device, .. } => format!("Send again what the cloud lost of device …{}", tail(device)),
+            Self::Resend { device, range } => {
+                format!("Send again what the cloud lost of device …{}, {}", tail(device), range.in_words())
+            }
             Self::CheckAgain => "Check all mats anew".to_owned(),
             Self::Hold => "Put the box on hold".to_owned(),
             Self::Release { how: Held::Send } => "Release the hold and send the reads".to_owned(),
@@ -293,7 +300,7 @@ impl PageAction {
             }
             Self::RestartLink { decoder } => {
                 let done = ops.restart_link(&decoder, by).await.map_err(|error| error.to_string());
-                done.map(|()| "the connection was ended, and the box connects anew".to_owned())
+                done.map(|()| "the connection was ended, and the box reconnects".to_owned())
             }
             Self::Seen { code, about } => {
                 let done = ops.seen(&code, &about, by).await.map_err(said);
@@ -339,6 +346,13 @@ impl PageAction {
             }
         }
     }
+}
+
+/// The first of some numbers, and how many there are.
+fn some(ids: &[u64]) -> String {
+    let first: Vec<String> = ids.iter().take(8).map(u64::to_string).collect();
+    let more = if ids.len() > first.len() { format!(" and {} more", ids.len() - first.len()) } else { String::new() };
+    first.join(", ") + &more
 }
 
 fn said(error: OpsError) -> String {
@@ -489,14 +503,28 @@ fn resend(form: &FormFields, ops: &Ops) -> Result<PageAction, String> {
     if !ops.status().uploads.iter().any(|upload| upload.device_id == device) {
         return Err("This box does not upload to that device. Load the page again.".to_owned());
     }
-    let number = |name: &str, label: &str| {
-        let text = form.get(name);
-        text.parse::<u64>().map_err(|_| format!("{label}: “{}” is not a number of a passing.", printable(text)))
+    let range = match (form.get("from").parse(), form.get("to").parse()) {
+        (Ok(first), Ok(last)) if last < first => return Err("The last number is below the first.".to_owned()),
+        (Ok(first), Ok(last)) => ResendRange { numbers: Some((first, last)), ..ResendRange::default() },
+        _ => window(form)?,
     };
-    let (first, last) = (number("from", "First number")?, number("to", "Last number")?);
-    if last < first {
-        return Err("The last number is below the first.".to_owned());
-    }
-    let range = ResendRange { numbers: Some((first, last)), ..ResendRange::default() };
     Ok(PageAction::Resend { device: device.to_owned(), range })
+}
+
+/// The passings of a time, as somebody types it.
+fn window(form: &FormFields) -> Result<ResendRange, String> {
+    let (zone, now) = (TimeZone::system(), Timestamp::now());
+    let wrong = |label: &str, text: &str, must: &str| {
+        format!("{label}: “{}” must be a number of a passing, or {must}.", printable(text))
+    };
+    let (from, to) = (form.get("from"), form.get("to"));
+    let begin = moment(from, &zone, now).map_err(|must| wrong("From", from, &must))?;
+    let end = match to {
+        "" => None,
+        _ => Some(end_moment(to, Some(begin), &zone, now).map_err(|must| wrong("To", to, &must))?),
+    };
+    if end.is_some_and(|end| end <= begin) {
+        return Err("The end is not after the beginning.".to_owned());
+    }
+    Ok(ResendRange { from: Some(begin), to: end, ..ResendRange::default() })
 }

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::hands::Doing;
-use crate::export::UploadMark;
-use crate::export::found::{FoundRead, ReadStanding, SearchQuery, Sought};
+use crate::export::found::words::{header, standing_of};
+use crate::export::found::{FoundRead, SearchQuery, Sought};
 use crate::model::shown::ShownIn;
 use crate::model::text::printable;
 use crate::serve::web::door::Visitor;
@@ -75,13 +75,7 @@ pub(super) async fn find(
     let query = SearchQuery { what: Sought::ChipOrBib(asked.into()), ..SearchQuery::default() };
     match timeout(PATIENCE, doing.ops().search(query)).await {
         Ok(Ok(answer)) => {
-            let chips: Vec<_> = answer.chips_of_bib.iter().map(|chip| printable(chip)).collect();
-            page.taken = Some(match (answer.is_chip, chips.is_empty()) {
-                (true, true) => format!("{} is a chip.", printable(asked)),
-                (true, false) => format!("{} is a chip, and the bib of: {}.", printable(asked), chips.join(", ")),
-                (false, false) => format!("{} is the bib of: {}.", printable(asked), chips.join(", ")),
-                (false, true) => format!("This box knows neither a chip nor a bib {}.", printable(asked)),
-            });
+            page.taken = Some(header(asked, &answer));
             page.reads = answer.reads.iter().map(shown).collect();
             page.more = answer.more;
             html(StatusCode::OK, &page)
@@ -101,10 +95,10 @@ fn shown(read: &FoundRead) -> ShownRead {
     let zone = ShownIn::of_the_box();
     let mut signal = Vec::new();
     if let Some(hits) = read.hits {
-        signal.push(format!("{hits} hits"));
+        signal.push(format!("hits {hits}"));
     }
     if let Some(rssi) = read.rssi {
-        signal.push(format!("{rssi} dBm"));
+        signal.push(format!("RSSI {rssi}"));
     }
     ShownRead {
         time: read.time.map_or_else(|| "time not known".to_owned(), |time| zone.milli(time)),
@@ -114,27 +108,49 @@ fn shown(read: &FoundRead) -> ShownRead {
         chip: printable(&read.chip),
         bib: read.bib.as_deref().map_or_else(String::new, printable),
         signal: signal.join(", "),
-        standing: read.standing.as_ref().map_or_else(|| "kept a moment ago".to_owned(), standing_in_words),
+        standing: match &read.standing {
+            Some(standing) => standing_of(read, standing, &zone),
+            None => "kept a moment ago".to_owned(),
+        },
     }
 }
 
-/// What became of a read. It says "in the cloud" only if the cloud has said so.
-fn standing_in_words(standing: &ReadStanding) -> String {
-    let number = match (standing.num_passing, standing.token_tail.as_deref()) {
-        (Some(number), Some(tail)) => format!(" under number {number} in session …{tail}"),
-        _ => String::new(),
-    };
-    match standing.state {
-        UploadMark::Sent => format!("in the cloud{number}"),
-        UploadMark::Pending => format!("waits{number}"),
-        UploadMark::SetAside => {
-            let answer = standing.refusal.as_ref().map_or_else(String::new, |refusal| {
-                format!(". The cloud answers: {} {}", refusal.status, printable(&refusal.answer))
-            });
-            format!("set aside{number}{answer}")
-        }
-        UploadMark::Suppressed => "not sent: a repeat, within the dead time, or dropped by choice".to_owned(),
-        UploadMark::HeldBack => "held back, because it may be of another race".to_owned(),
-        UploadMark::Held => "on hold".to_owned(),
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::export::found::ReadStanding;
+    use crate::export::{Refusal, UploadMark};
+    use crate::model::chip::Label;
+
+    /// A chip, a bib, a decoder and an answer of the cloud are whatever somebody else sends.
+    #[test]
+    fn text_of_decoders_bib_files_and_the_cloud_is_shown_as_text() {
+        let evil = "\"><script>alert(1)</script>";
+        let refusal = Some(Refusal { status: 400, answer: evil.into(), again: false });
+        let (why, device, bib, sent_time, replaces) = (None, None, Some(evil.into()), None, None);
+        let (token_tail, num_passing, state) = (Some("abc123".into()), Some(1), UploadMark::SetAside);
+        let standing = ReadStanding { state, why, device, token_tail, num_passing, bib, sent_time, refusal, replaces };
+        let read = FoundRead {
+            seq: 1,
+            decoder: evil.into(),
+            chip: evil.into(),
+            chip_code: evil.into(),
+            bib: Some(evil.into()),
+            time: None,
+            corrected_ms: None,
+            decoder_time: evil.into(),
+            received: Timestamp::UNIX_EPOCH,
+            antenna: Some(Label::Text(evil.into())),
+            rssi: None,
+            hits: None,
+            standing: Some(standing),
+        };
+        let (shell, taken) = (Shell::outside(evil), Some(evil.to_owned()));
+        let page = FindPage { shell, asked: evil, taken, reads: vec![shown(&read)], more: true, error: None };
+        let page = page.render().unwrap();
+        assert!(page.matches("alert(1)").count() >= 7, "it is shown: {page}");
+        assert!(!page.contains("<script>") && !page.contains("value=\"\""), "{page}");
     }
 }

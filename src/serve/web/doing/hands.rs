@@ -1,10 +1,12 @@
 //! What the pages need of the box, and how something is done.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +61,9 @@ impl Doing {
     }
 }
 
+/// A panic, which is a fault of the program.
+const FAULT: &str = "passbridge failed while doing it; it may be half done. `journalctl -u passbridge` shows why";
+
 /// One thing that is being done, until it ends.
 struct RunningAction(Doing, String);
 
@@ -94,8 +99,10 @@ impl Doing {
         let patience = if login.is_some() { QUICK } else { Duration::MAX };
         let doing = tokio::spawn(async move {
             let noted = action.notes_itself();
-            let outcome = match stop.run_until_cancelled(action.run(&ops, &by)).await {
-                Some(outcome) => outcome,
+            let run = AssertUnwindSafe(action.run(&ops, &by)).catch_unwind();
+            let outcome = match stop.run_until_cancelled(run).await {
+                Some(Ok(outcome)) => outcome,
+                Some(Err(_)) => Err(FAULT.to_owned()),
                 None => Err("passbridge stopped meanwhile, so the outcome is not known".to_owned()),
             };
             let (how, text) = match &outcome {
@@ -113,7 +120,7 @@ impl Doing {
         });
         match timeout(patience, doing).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err("a fault of passbridge ended it; `journalctl -u passbridge` shows it".to_owned()),
+            Ok(Err(_)) => Err(FAULT.to_owned()),
             Err(_) => Ok("it is being done".to_owned()),
         }
     }

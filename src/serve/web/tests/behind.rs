@@ -470,12 +470,37 @@ async fn a_hold_a_marker_and_a_list_of_what_is_set_aside_go_the_same_way() {
     assert_eq!(served.send(&inside, "drop-set-aside", "id=7&sure=yes").await.code, 303);
     let page = served.page(&inside, "/set-aside").await;
     assert!(
-        page.body.contains("Drop 1 passings that are set aside: ") && page.body.contains("Not done:"),
+        page.body.contains("Drop passings that are set aside: 7: ") && page.body.contains("Not done:"),
         "{}",
         page.body
     );
     assert!(served.page(&inside, "/card").await.body.contains("No file of the log may go now."));
     journal.close().await;
+}
+
+#[tokio::test]
+async fn what_the_cloud_lost_is_sent_again_by_numbers_or_by_times() {
+    let served = locked_box().await;
+    served.board.upload("DEVICE", |_| {});
+    let inside = served.log_in().await;
+    for (typed, told) in [
+        ("from=x&to=", "“x” must be a number of a passing, or a time such as 10:00"),
+        ("from=10:00&to=x", "To: “x”"),
+        ("from=9&to=5", "The last number is below the first."),
+        ("from=2026-07-05T10:00&to=2026-07-05T10:00", "The end is not after the beginning."),
+    ] {
+        let answer = served.send(&inside, "resend", &format!("device=DEVICE&{typed}")).await;
+        assert!(answer.code == 422 && answer.body.contains(told), "{typed}: {}", answer.body);
+    }
+    for (typed, told) in [
+        ("from=5&to=9", "numbers 5 to 9"),
+        ("from=2026-07-05T10:00:00Z&to=2026-07-05T10:30:00Z", "with a time from 2026-07-05 "),
+        ("from=10:00&to=", " on: "),
+    ] {
+        assert_eq!(served.send(&inside, "resend", &format!("device=DEVICE&{typed}")).await.code, 303);
+        let page = served.page(&inside, "/sessions").await;
+        assert!(page.body.contains(told), "{typed}: {}", page.body);
+    }
 }
 
 #[tokio::test]

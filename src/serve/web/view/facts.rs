@@ -16,3 +16,29 @@ pub(in crate::serve::web) fn state_word(state: BoxState) -> String {
     let mut letters = shown.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
+
+/// A text in its parts: `true` for what stands between two backticks, which is something to type.
+pub(in crate::serve::web) fn in_parts(text: &str) -> impl Iterator<Item = (bool, &str)> {
+    let pairs = text.matches('`').count() / 2;
+    // A backtick without a partner is a part of the last text.
+    let parts = text.splitn(2 * pairs + 1, '`').enumerate();
+    parts.filter(|(_, part)| !part.is_empty()).map(|(at, part)| (at % 2 == 1, part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_typed_is_marked_and_a_single_backtick_stays() {
+        let parts = |text| in_parts(text).collect::<Vec<_>>();
+        assert_eq!(
+            parts("Type `ls` and `cat`."),
+            [(false, "Type "), (true, "ls"), (false, " and "), (true, "cat"), (false, ".")]
+        );
+        assert_eq!(parts("`ls`"), [(true, "ls")]);
+        assert_eq!(parts("it`s"), [(false, "it`s")]);
+        assert_eq!(parts("`a` b`c"), [(true, "a"), (false, " b`c")]);
+        assert!(parts("").is_empty());
+    }
+}

@@ -1,6 +1,7 @@
 //! The block at the top: the state, its sentence and what to do.
 
 use super::PageTimes;
+use super::facts::has;
 use super::facts::state_word;
 use crate::model::text::printable;
 use crate::status::words::{count, short};
@@ -76,7 +77,7 @@ impl StateView {
             by_itself: status.by_itself.as_deref().map(printable),
             choice: match status.state {
                 BoxState::Ready => Choice::BeforeTheGun,
-                BoxState::CannotKeep => Choice::MakeRoom,
+                BoxState::CannotKeep if has(status, ProblemCode::DiskFull, "") => Choice::MakeRoom,
                 BoxState::Hold => Choice::Release(count(held(status))),
                 _ => Choice::Nothing,
             },

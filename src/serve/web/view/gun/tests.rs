@@ -32,7 +32,7 @@ fn board(state: LinkState) -> Board {
 }
 
 fn view(status: &Snapshot, mats: &[MatCheck]) -> GunView {
-    GunView::of(status, &ChecksStatus { since: Some(at(0)), mats: mats.to_vec() }, &times())
+    GunView::of(status, &ChecksStatus { since: Some(at(0)), mats: mats.to_vec(), sessions: Vec::new() }, &times())
 }
 
 fn signs(mat: &MatView) -> String {

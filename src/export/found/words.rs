@@ -1,9 +1,9 @@
-//! A read that was found, in words.
+//! A read that was found, in words: the same on the page and in a terminal.
 //!
 //! Must hold: text from outside (chips, bibs, decoders' stamps, answers of the cloud) cannot control the
 //! terminal. Nothing is said of a read that the log does not say.
 
-use crate::export::found::{FoundRead, ReadStanding, SearchAnswer};
+use super::{FoundRead, ReadStanding, SearchAnswer};
 use crate::export::{UploadMark, WhySuppressed};
 use crate::model::shown::ShownIn;
 use crate::model::text::printable;
@@ -12,7 +12,7 @@ use crate::model::text::printable;
 const ANSWER_SHOWN: usize = 200;
 
 /// What was looked for, what it was taken for, and whether anything was found.
-pub(super) fn header(what: &str, answer: &SearchAnswer) -> String {
+pub(crate) fn header(what: &str, answer: &SearchAnswer) -> String {
     let what = printable(what);
     let chips: Vec<String> = answer.chips_of_bib.iter().map(|chip| printable(chip)).collect();
     let chips = chips.join(", ");
@@ -43,7 +43,7 @@ pub(crate) fn line(read: &FoundRead, shown: &ShownIn) -> String {
 }
 
 /// The rest of what is known of it.
-pub(super) fn details(read: &FoundRead, shown: &ShownIn) -> String {
+pub(crate) fn details(read: &FoundRead, shown: &ShownIn) -> String {
     let mut parts = vec![
         format!("entry {}", read.seq),
         format!("decoder's own time {}", printable(&read.decoder_time)),
@@ -58,8 +58,8 @@ pub(super) fn details(read: &FoundRead, shown: &ShownIn) -> String {
     parts.join(", ")
 }
 
-/// What became of a read.
-fn standing_of(read: &FoundRead, standing: &ReadStanding, shown: &ShownIn) -> String {
+/// What became of a read. It says "in the cloud" only if the cloud has said so.
+pub(crate) fn standing_of(read: &FoundRead, standing: &ReadStanding, shown: &ShownIn) -> String {
     let number = match (standing.num_passing, &standing.token_tail) {
         (Some(number), Some(tail)) => format!("number {number} in session …{}", printable(tail)),
         _ => String::new(),
