@@ -80,8 +80,9 @@ pub(crate) async fn run(args: RoomArgs) -> Result<(), Failure> {
         )));
     }
     let ends = format!(
-        "{files} files of the log with {reads} reads ({bytes} bytes) go from this box for ever. All of these reads are settled; \
-         the backup and the export have them no more. Copy them first: passbridge export"
+        "{files} files of the log with {reads} reads ({:.1} MB) go from this box for ever. All of these reads are settled; \
+         the backup and the export have them no more. Copy them first: passbridge export",
+        megabytes(bytes)
     );
     agreed(args.yes, &ends, "Remove them?")?;
     let answer = control::ask(&data_dir, ControlRequest::MakeRoom { through: Seq(through), by: who() }).await?;
@@ -89,5 +90,9 @@ pub(crate) async fn run(args: RoomArgs) -> Result<(), Failure> {
         return print(&format!("{answer}\n"));
     }
     let (files, bytes) = (number(&answer, "segments").unwrap_or(0), number(&answer, "bytes").unwrap_or(0));
-    print(&format!("{files} files with {bytes} bytes were removed\n"))
+    print(&format!("{files} files with {:.1} MB were removed\n", megabytes(bytes)))
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }

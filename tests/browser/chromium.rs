@@ -43,6 +43,11 @@ struct Wire {
 
 impl Wire {
     async fn ask(&self, session: Option<&str>, method: &str, params: Value) -> Value {
+        self.try_to(session, method, params).await.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Asks for what the browser may refuse.
+    async fn try_to(&self, session: Option<&str>, method: &str, params: Value) -> Result<Value, Value> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut message = json!({ "id": id, "method": method, "params": params });
         if let Some(session) = session {
@@ -55,8 +60,10 @@ impl Wire {
         self.to.lock().await.write_all(&bytes).await.expect("the browser listens");
         let answer = timeout(PATIENCE, answer).await.unwrap_or_else(|_| panic!("{method}: no answer in time"));
         let mut answer = answer.unwrap_or_else(|_| panic!("{method}: the browser ended"));
-        assert!(answer.get("error").is_none(), "{method}: {}", answer["error"]);
-        answer["result"].take()
+        match answer.get_mut("error") {
+            Some(error) => Err(error.take()),
+            None => Ok(answer["result"].take()),
+        }
     }
 
     async fn listen(self: Arc<Self>, from: ChildStdout) {
@@ -189,7 +196,8 @@ impl Page {
     pub async fn until(&self, what: &str, expression: &str) {
         let so = async || {
             let params = json!({ "expression": format!("!!({expression})"), "returnByValue": true });
-            self.ask("Runtime.evaluate", params).await["result"]["value"] == json!(true)
+            let answer = self.wire.try_to(Some(&self.session), "Runtime.evaluate", params).await;
+            answer.is_ok_and(|answer| answer["result"]["value"] == json!(true))
         };
         if !holds(PATIENCE, so).await {
             let shown = self.eval("document.body ? document.body.innerText : ''").await;

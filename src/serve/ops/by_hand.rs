@@ -142,7 +142,7 @@ impl Ops {
     /// The journal is not open.
     pub(crate) async fn make_room(&self, through: Seq, by: &str) -> Result<Freed, OpsError> {
         let freed = self.journal()?.make_room(through).await?;
-        let outcome = format!("{} files with {} bytes were removed", freed.segments, freed.bytes);
+        let outcome = format!("{} files with {:.1} MB were removed", freed.segments, freed.bytes as f64 / 1e6);
         self.note_action(&format!("make room up to entry {}", through.0), by, &outcome).await;
         Ok(freed)
     }

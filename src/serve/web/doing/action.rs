@@ -174,7 +174,7 @@ impl PageAction {
                 format!("Open the session “{}” of device …{}", printable(alias), tail(device))
             }
             Self::Marker { text, .. } => format!("Put the marker “{}”", printable(text)),
-            Self::RestartLink { decoder } => format!("Connect to {decoder} anew"),
+            Self::RestartLink { decoder } => format!("Reconnect to {decoder}"),
             Self::Seen { code, about } => {
                 format!("Seen: {} {}", printable(code), printable(about)).trim_end().to_owned()
             }
