@@ -851,7 +851,7 @@ fn systemd_accepts_the_unit() {
     let said = String::from_utf8_lossy(&verified.stderr);
     assert!(verified.status.success() && !said.contains("with-led"), "{said}");
     let secure = Command::new("systemd-analyze")
-        .args(["security", "--offline=true", "--threshold=20"])
+        .args(["security", "--offline=true", "--threshold=15"])
         .arg(&path)
         .output()
         .unwrap();
