@@ -18,6 +18,7 @@ mod e2e;
 mod export;
 mod fuzzed;
 mod journal;
+mod packaging;
 mod problems;
 mod protocols;
 mod recognise;
