@@ -179,7 +179,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Run(args) => {
             allocator::set_up();
             let options = LoadOptions { listen: args.listen, ..args.place.options() };
-            let loaded = Config::load_what_is_right(&options)?;
+            let loaded = Config::load_or_not_set_up(&options)?;
             // Whoever typed a wrong flag is there to correct it.
             if let Some(fault) = loaded.config.faults.iter().find(|fault| fault.error.is_of_a_flag()) {
                 return Err(fault.error.clone().into());

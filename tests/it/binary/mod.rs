@@ -20,6 +20,7 @@ mod latency;
 mod live;
 mod memory;
 mod metrics;
+mod not_set_up;
 mod output;
 mod overload;
 mod passings;
