@@ -37,3 +37,4 @@ mod tls;
 mod typed;
 mod upgrade;
 mod watch;
+mod watchdog;
