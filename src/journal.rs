@@ -106,6 +106,7 @@ mod writer;
 
 pub use left::unsettled;
 pub(crate) use left::waiting_at_head;
+pub(crate) use log::FORMATS;
 pub(crate) use offer::Offer;
 pub use paths::log_dir;
 pub(crate) use paths::windows_dir;
