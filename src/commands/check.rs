@@ -7,6 +7,7 @@
 mod clock;
 mod outside;
 mod report;
+mod routes;
 mod sandbox;
 pub(crate) mod service;
 
@@ -218,6 +219,7 @@ async fn look(options: &LoadOptions, loaded: &Loaded, args: &CheckArgs, report: 
     {
         page(address, report).await;
     }
+    routes::check(config, connect, report).await;
     if connect {
         outside::cloud(config, report).await;
     }
