@@ -12,7 +12,8 @@ use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{
     audit, capture, check, correct, decode, demo, device, export, generate, hold, import_boot, link, marker, passings,
-    probe, reads, report, resend, rewind, room, search, seen, session, set_aside, setup, simulate, status, watch,
+    probe, reads, report, resend, rewind, room, search, seen, session, set_aside, setup, simulate, status, version,
+    watch,
 };
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -21,7 +22,7 @@ use crate::daemon::{self, allocator, harden, logging};
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in
 /// order, exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "passbridge", version, propagate_version = true)]
+#[command(name = "passbridge", version, long_version = version::long(), propagate_version = true)]
 #[command(
     after_help = "Exit codes: 0 done, 10 to 14 the state of the box (status), 64 usage, 65 data (audit: the cloud differs), \
                   69 unavailable, 74 I/O, 77 permission, 78 configuration, 130 Ctrl-C."
@@ -179,7 +180,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Run(args) => {
             allocator::set_up();
             let options = LoadOptions { listen: args.listen, ..args.place.options() };
-            let loaded = Config::load_what_is_right(&options)?;
+            let loaded = Config::load_or_not_set_up(&options)?;
             // Whoever typed a wrong flag is there to correct it.
             if let Some(fault) = loaded.config.faults.iter().find(|fault| fault.error.is_of_a_flag()) {
                 return Err(fault.error.clone().into());

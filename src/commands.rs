@@ -35,4 +35,5 @@ pub(crate) mod set_aside;
 pub(crate) mod setup;
 pub(crate) mod simulate;
 pub(crate) mod status;
+pub(crate) mod version;
 pub(crate) mod watch;

@@ -8,7 +8,8 @@
 //!
 //! A mistake stops only what it is about ([`Part`]): the running box takes what is right
 //! ([`Config::load_what_is_right`]), and shows the rest as problems. Only a file that cannot be
-//! understood at all ends the box.
+//! understood at all ends the box. Without a file the box runs and says that it is not set up
+//! ([`Config::load_or_not_set_up`]).
 //!
 //! Hidden: merging and positions (`layers`, `toml_text`), the forms of values (`value`), where a
 //! key may be found (`secret`), and which name was probably meant (`nearest`). Commands that change the
@@ -22,6 +23,7 @@ pub(crate) mod failure;
 mod layers;
 mod load;
 mod nearest;
+mod not_set_up;
 mod notify;
 pub(crate) mod replace;
 mod secret;

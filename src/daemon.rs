@@ -660,7 +660,7 @@ async fn run_with(loaded: Loaded, options: LoadOptions, signals: &mut Signals) -
     let mut anew = daemon.follow_configuration(&loaded.config, options);
     let (home, stop) = (daemon.home.clone(), daemon.stop.clone());
     daemon.spawn("watchdog", async move {
-        service::watchdog(move || home.is_alive(), stop.clone()).await;
+        service::watchdog(home.pulse(), stop.clone()).await;
         stop.cancelled().await; // without systemd there is no watchdog to serve
         Ok(())
     });

@@ -37,7 +37,8 @@ pub use self::problem::{Cause, ProblemCode};
 pub use self::severity::Severity;
 pub use self::snapshot::{
     AuditStatus, BatteryStatus, ChargeState, ClockBy, DecoderStatus, HoldStatus, JournalStatus, LastRead, LinkState,
-    MachineStatus, Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, UploadState, UploadStatus,
+    MachineStatus, PpsStatus, Problem, ReadCounts, RecentRead, SessionStatus, Snapshot, TimeSources, UploadState,
+    UploadStatus,
 };
 pub use self::state::BoxState;
 use crate::model::chip::Seq;

@@ -7,6 +7,8 @@
 mod clock;
 mod outside;
 mod report;
+mod routes;
+mod sandbox;
 pub(crate) mod service;
 
 use std::io::{self};
@@ -18,6 +20,7 @@ use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
 
 use self::report::{CheckReport, CheckVerdict};
+use self::sandbox::{InstalledService, differences};
 use self::service::ServiceUser;
 use crate::cloud::passing::Bibs;
 use crate::commands::args::{Paths, TimesIn};
@@ -49,6 +52,10 @@ pub(crate) struct CheckArgs {
     /// Tell what this user may read. Without it: the user of the service that is installed here.
     #[arg(long, value_name = "USER")]
     user: Option<String>,
+    /// Let systemd run the check as the installed service, with its user, its sandbox and its
+    /// configuration, and tell what root sees differently. Only for root.
+    #[arg(long, conflicts_with_all = ["user", "config", "data_dir"])]
+    service: bool,
     #[command(flatten)]
     times: TimesIn,
     /// A box without a decoder is not wrong: they come later.
@@ -64,7 +71,7 @@ impl CheckArgs {
     pub(crate) fn after_setup(file: &Path, timezone: Option<TimeZone>) -> Self {
         let place = Paths { config: file.to_owned(), data_dir: None };
         let times = TimesIn { timezone };
-        Self { place, connect: true, user: None, times, may_lack_decoders: true, json: false }
+        Self { place, connect: true, user: None, service: false, times, may_lack_decoders: true, json: false }
     }
 }
 
@@ -72,7 +79,44 @@ impl CheckArgs {
 ///
 /// # Errors
 /// Exit code 78 if something here must be changed, 69 if something outside cannot be reached.
+/// `--service`: also 69 where systemd does not run or has no such service, and 77 for others than root.
 pub(crate) async fn run(args: CheckArgs) -> Result<(), Failure> {
+    let report = if args.service { as_the_service(&args).await? } else { look_over(&args).await };
+    report.end(args.json)
+}
+
+/// The check as the service makes it, and what root sees differently.
+async fn as_the_service(args: &CheckArgs) -> Result<CheckReport, Failure> {
+    let service = InstalledService::find()?;
+    let config = service.config.clone().unwrap_or_else(|| args.place.config.clone());
+    let mut arguments = vec!["--config".to_owned(), config.display().to_string()];
+    if let Some(zone) = args.times.timezone.as_ref().and_then(TimeZone::iana_name) {
+        arguments.extend(["--timezone".to_owned(), zone.to_owned()]);
+    }
+    let place = Paths { config, data_dir: None };
+    // A decoder that takes one connection is not called by both.
+    let root = look_over(&CheckArgs { place, connect: false, service: false, ..args.clone() }).await;
+    let seen = tokio::task::block_in_place(|| service.check(&arguments))?;
+    let differ = differences(&seen, &root);
+    let mut report = seen;
+    if args.connect {
+        arguments.push("--connect".to_owned());
+        report = tokio::task::block_in_place(|| service.check(&arguments))?;
+    }
+    for assignment in &service.left_out {
+        report.warn("service", "", format!("checked without {assignment}, which systemd-run takes differently"));
+    }
+    if differ.is_empty() {
+        report.ok("root", "", "root sees nothing differently");
+    }
+    for (subject, text) in differ {
+        report.warn("root", &subject, format!("sees it differently. {text}"));
+    }
+    Ok(report)
+}
+
+/// The check by whoever runs it.
+async fn look_over(args: &CheckArgs) -> CheckReport {
     let mut report = CheckReport::default();
     let options = args.place.options();
     let user = args.user.as_deref().map(ServiceUser::named).or_else(ServiceUser::of_the_unit);
@@ -83,10 +127,10 @@ pub(crate) async fn run(args: CheckArgs) -> Result<(), Failure> {
             if let Some(user) = &user {
                 rights(&options.file, &loaded.config, user, &mut report);
             }
-            look(&options, &loaded, &args, &mut report).await;
+            look(&options, &loaded, args, &mut report).await;
         }
     }
-    report.end(args.json)
+    report
 }
 
 /// Shows what is wrong in the configuration. The box reads its decoders all the same, and the wrong
@@ -175,6 +219,7 @@ async fn look(options: &LoadOptions, loaded: &Loaded, args: &CheckArgs, report: 
     {
         page(address, report).await;
     }
+    routes::check(config, connect, report).await;
     if connect {
         outside::cloud(config, report).await;
     }

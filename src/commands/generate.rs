@@ -78,7 +78,8 @@ pub(crate) fn man(args: &ManArgs, program: Command) -> Result<(), Failure> {
 
 /// The pages with the names of their files.
 fn pages(program: Command) -> Vec<(String, Vec<u8>)> {
-    let mut program = program.disable_help_subcommand(true);
+    // The commit is of the program, and would make other pages at each commit.
+    let mut program = program.disable_help_subcommand(true).long_version(None::<&'static str>);
     program.build();
     let mut out = Vec::new();
     page(&program, &mut out);

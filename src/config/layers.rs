@@ -166,7 +166,10 @@ pub(super) fn read_text(file: &Path) -> Result<String, ConfigError> {
     };
     let bytes = read().map_err(|error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "no such configuration file; name one with --config FILE".to_owned(),
+            std::io::ErrorKind::NotFound => {
+                "no such configuration file. To write it: sudo passbridge setup. For another one: --config FILE"
+                    .to_owned()
+            }
             _ => format!("the configuration file cannot be read: {error}"),
         };
         ConfigError::new(shown.as_str(), hint)

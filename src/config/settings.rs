@@ -47,6 +47,8 @@ pub struct Config {
 /// The part of the configuration that waits because of a mistake. Everything else runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// There is no configuration file, so nothing is read and nothing is uploaded.
+    NotSetUp,
     /// There is no decoder at all.
     NoDecoder,
     /// One decoder is not read.

@@ -64,6 +64,7 @@ pub(super) async fn chores(
         if !journal.is_alive() {
             return Err(Failure::io("a thread of the journal ended; see the log above"));
         }
+        journal.tell_slow_disk();
         show_counts(&journal, &board);
         restored = restored || restore_losses(&journal, &board);
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {

@@ -8,6 +8,8 @@
 //!   them the whole box starts again, in this process and within a second, but only while no
 //!   decoder is connected that would lose what it sends in that second. Otherwise the box reports
 //!   that it needs a restart, and a person chooses the moment.
+//! * A box that is not set up has no file. It starts with the first one that can be understood,
+//!   whatever is wrong in it, because nothing runs that could be disturbed.
 //! * A configuration that was right counts until the next start, whatever happens to the file. The
 //!   box reports when the file is another one by then, and when the next start would fail with it.
 //! * No problem names a line that is right by now, and none promises what the box does not do.
@@ -161,11 +163,24 @@ impl Corrected {
     }
 
     fn look(&mut self, board: &Board) {
+        let not_set_up = self.faults.iter().any(|fault| fault.part == Part::NotSetUp);
+        let missing = self.options.file_is_missing();
+        if not_set_up && missing {
+            return board.clear(ProblemCode::ConfigurationUnreadable, FILE); // a wrong one was taken away
+        }
         let loaded = match Config::load_what_is_right(&self.options) {
+            Ok(loaded) if not_set_up => return self.start_anew(loaded),
             Ok(loaded) => loaded,
             Err(error) => {
-                let then =
-                    "What runs goes on, but passbridge does not start with this file, for example after a power cut";
+                let then = match (not_set_up, missing) {
+                    (true, _) => "Nothing is read until this is corrected; the box takes the file by itself",
+                    (_, true) => {
+                        "What runs goes on, but after the next start, for example after a power cut, nothing is read"
+                    }
+                    _ => {
+                        "What runs goes on, but passbridge does not start with this file, for example after a power cut"
+                    }
+                };
                 let message = message_of(&error, then);
                 return board.raise(ProblemCode::ConfigurationUnreadable, FILE, message);
             }
@@ -176,8 +191,7 @@ impl Corrected {
         // Another mistake in the place of the one before is no reason to start again.
         let would_lose = (wrong < self.faults.len()).then(|| self.would_lose(board));
         if let Some(None) = would_lose {
-            let _ = self.anew.try_send(loaded); // a full channel means that the box is about to start again
-            return;
+            return self.start_anew(loaded);
         }
         let tells = self.tells(&loaded.config, would_lose.flatten());
         for (code, about) in self.told.keys().filter(|known| !tells.contains_key(known)) {
@@ -187,6 +201,11 @@ impl Corrected {
             board.raise(*code, about, message);
         }
         self.told = tells;
+    }
+
+    /// Lets the box start again with this configuration.
+    fn start_anew(&self, loaded: Loaded) {
+        let _ = self.anew.try_send(loaded); // a full channel means that the box is about to start again
     }
 
     /// Takes on the decoders whose sections are right by now.

@@ -25,6 +25,10 @@ pub(super) fn tell_faults(config: &Config, warnings: &[String], board: &Board) {
 /// The problem for a fault: its code, its subject and its message. `at` is the number of the fault.
 pub(super) fn problem_of(at: usize, fault: &Fault) -> Option<((ProblemCode, String), String)> {
     let (code, stops) = match fault.part {
+        Part::NotSetUp => (
+            ProblemCode::NotSetUp,
+            "Nothing is read until it is there; the box takes it by itself. To write it: sudo passbridge setup",
+        ),
         Part::NoDecoder => (ProblemCode::NoDecoder, "Nothing is read until this is corrected"),
         Part::Decoder => (ProblemCode::DecoderMisconfigured, "This decoder is not read until this is corrected"),
         Part::Upload => {
@@ -61,7 +65,7 @@ pub(super) fn message_of(error: &ConfigError, stops: &str) -> String {
 fn about(at: usize, fault: &Fault) -> String {
     match fault.part {
         Part::Decoder if !fault.about.is_empty() => fault.about.clone(),
-        Part::NoDecoder | Part::Key | Part::Token => String::new(),
+        Part::NotSetUp | Part::NoDecoder | Part::Key | Part::Token => String::new(),
         _ => (at + 1).to_string(),
     }
 }

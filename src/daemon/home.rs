@@ -26,6 +26,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::failure::Failure;
+use crate::journal::life::SeenPulses;
 use crate::journal::{Journal, JournalConfig, JournalError, Kept, OpenError, Received};
 use crate::link::ReadStore;
 use crate::model::chip::{ChipRead, StoredRanges};
@@ -61,9 +62,11 @@ impl Home {
         }
     }
 
-    /// Whether the journal is alive, if it is open.
-    pub(super) fn is_alive(&self) -> bool {
-        self.journal().is_none_or(|journal| journal.is_alive())
+    /// What the watchdog asks at each look: whether the journal got on since the look before. A
+    /// journal that is not open yet is a state of the box, and no fault of the process.
+    pub(super) fn pulse(self) -> impl FnMut() -> bool {
+        let mut seen = SeenPulses::default();
+        move || self.journal().is_none_or(|journal| journal.gets_on(&mut seen))
     }
 }
 

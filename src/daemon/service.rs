@@ -11,6 +11,10 @@ use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+/// Looks in each watchdog time. So systemd ends a process that hangs after at most one and a quarter of
+/// that time, and a process whose machine is busy for a moment has three more looks.
+const LOOKS: u32 = 4;
+
 /// Reports that the process runs, so that systemd counts the unit as started. That says nothing
 /// about the journal: a data directory that cannot be used yet is a state of the box, which
 /// [`status`] and `/readyz` report.
@@ -50,19 +54,19 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Sends life signs to systemd, two in each watchdog time, until `stop` and only while `alive` is
+/// Sends life signs to systemd, [`LOOKS`] in each watchdog time, until `stop` and only while `alive` is
 /// true. If `alive` becomes false and stays false, systemd ends the process and starts it again.
 /// Returns at once if no watchdog is set.
 ///
 /// `alive` must judge the work and not this task: that the runtime can still run a timer proves
-/// little.
-pub(crate) async fn watchdog(alive: impl Fn() -> bool, stop: CancellationToken) {
+/// little. It is asked at each look, and answers for the time since the look before.
+pub(crate) async fn watchdog(alive: impl FnMut() -> bool, stop: CancellationToken) {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
     let sign = || tell(&[NotifyState::Watchdog]);
-    ping(limit / 2, alive, stop, sign).await;
+    ping(limit / LOOKS, alive, stop, sign).await;
 }
 
-async fn ping(every: Duration, alive: impl Fn() -> bool, stop: CancellationToken, mut sign: impl FnMut()) {
+async fn ping(every: Duration, mut alive: impl FnMut() -> bool, stop: CancellationToken, mut sign: impl FnMut()) {
     let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent = false;

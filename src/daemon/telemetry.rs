@@ -27,7 +27,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::failure::Failure;
-use crate::status::{BatteryStatus, Board, ChargeState, MachineStatus, ProblemCode};
+use crate::status::{BatteryStatus, Board, ChargeState, MachineStatus, PpsStatus, ProblemCode, TimeSources};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(10);
@@ -59,6 +59,14 @@ pub(crate) const MODELS: [&str; 2] = ["sys/firmware/devicetree/base/model", "sys
 const THERMAL: &str = "sys/class/thermal";
 const POWER: &str = "sys/class/power_supply";
 const SENSORS: &str = "sys/class/hwmon";
+/// Where it puts the inputs for a pulse each second.
+const PPS: &str = "sys/class/pps";
+/// Where gpsd, or systemd for it, listens for commands.
+const GPSD_SOCKET: &str = "run/gpsd.sock";
+/// Who listens at which port. Under `self`, because the service sees only processes in `/proc`.
+const TCP_TABLES: [&str; 2] = ["proc/self/net/tcp", "proc/self/net/tcp6"];
+/// The file with which systemd's time service records that the clock was set from the network.
+const SET_FROM_NETWORK: &str = "run/systemd/timesync/synchronized";
 /// The sensor that watches the voltage of a Raspberry Pi, and the file with its alarm.
 const PI_VOLTAGE: (&str, &str) = ("rpi_volt", "in0_lcrit_alarm");
 /// The flags of the firmware as a hexadecimal number, where an older kernel shows them.
@@ -95,11 +103,20 @@ struct Machine {
     hanging: BTreeMap<PathBuf, JoinHandle<()>>,
     /// The flags of the firmware said before that the voltage was too low once.
     was_low: bool,
+    /// What the file of each PPS input said at the last look.
+    pulses: BTreeMap<String, Option<String>>,
+}
+
+/// Whether a line of a TCP table is that of gpsd: local address `…:0B83` (2947), state `0A` (it listens).
+fn is_gpsd(line: &str) -> bool {
+    let mut fields = line.split_whitespace().skip(1);
+    let (local, state) = (fields.next(), fields.nth(1));
+    local.is_some_and(|local| local.ends_with(":0B83")) && state == Some("0A")
 }
 
 impl Machine {
     fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), hanging: BTreeMap::new(), was_low: false }
+        Self { root: root.into(), hanging: BTreeMap::new(), was_low: false, pulses: BTreeMap::new() }
     }
 
     /// Reads everything anew. It takes at most [`PATIENCE`] for each of [`HANGING`] files, and a
@@ -116,6 +133,7 @@ impl Machine {
             mains_online: None,
             under_voltage: self.under_voltage(),
             batteries: Vec::new(),
+            time: self.time_sources(),
         };
         for supply in self.names(POWER) {
             self.supply(&supply, &mut status);
@@ -182,6 +200,29 @@ impl Machine {
             }
             _ => {}
         }
+    }
+
+    /// Where the machine can get the time without a network. gpsd is not asked anything: a connection
+    /// would make systemd start it.
+    fn time_sources(&mut self) -> Option<TimeSources> {
+        let pps: Vec<PpsStatus> = self.names(PPS).into_iter().map(|name| self.pps(name)).collect();
+        let gpsd = self.root.join(GPSD_SOCKET).exists() || TCP_TABLES.iter().any(|table| self.listens(table));
+        let from_network = self.root.join(SET_FROM_NETWORK).exists();
+        (gpsd || !pps.is_empty()).then_some(TimeSources { pps, gpsd, from_network })
+    }
+
+    /// A pulse changes the file with the time and the number of the last one.
+    fn pps(&mut self, name: String) -> PpsStatus {
+        let last = self.text(&Path::new(PPS).join(&name).join("assert"));
+        let before = std::mem::replace(self.pulses.entry(name.clone()).or_default(), last.clone());
+        PpsStatus { name, pulses: before.zip(last).map(|(before, last)| before != last) }
+    }
+
+    /// Whether gpsd listens, by this table of the kernel.
+    fn listens(&mut self, table: &str) -> bool {
+        let path = self.root.join(table);
+        let text = self.in_time(path.clone(), move || std::fs::read_to_string(path).ok());
+        text.is_some_and(|text| text.lines().any(is_gpsd))
     }
 
     /// The names in a folder, in order.
@@ -405,6 +446,28 @@ mod tests {
         assert_eq!(known(folder.machine.look()), (None, None, vec![ups(None, None)], None));
         folder.put("sys/class/power_supply/ups/capacity", "101");
         assert_eq!(folder.machine.look().batteries, [ups(None, None)]);
+    }
+
+    #[test]
+    fn a_pulse_each_second_and_gpsd_are_sources_of_time() {
+        let tcp = "  sl  local_address rem_address   st tx_queue rx_queue\n\
+                   0: 0100007F:0B83 0100007F:C350 01 00000000:00000000\n";
+        let mut folder = Folder::new(&[("proc/self/net/tcp", tcp)]);
+        assert_eq!(folder.machine.look().time, None, "a connection is no listener");
+        folder.put("proc/self/net/tcp6", &tcp.replace("0100007F:C350 01", "00000000:0000 0A"));
+        let time = folder.machine.look().time.unwrap();
+        assert_eq!((time.gpsd, time.from_network, time.pps.len()), (true, false, 0));
+        let mut pulses = |assert: &str| {
+            folder.put("sys/class/pps/pps0/assert", assert);
+            folder.machine.look().time.unwrap().pps
+        };
+        let pps0 = |pulses| [PpsStatus { name: "pps0".to_owned(), pulses }];
+        assert_eq!(pulses("1712345678.000000123#7\n"), pps0(None));
+        assert_eq!(pulses("1712345688.000000119#17\n"), pps0(Some(true)));
+        assert_eq!(pulses("1712345688.000000119#17\n"), pps0(Some(false)));
+        assert_eq!(pulses(""), pps0(None), "an input that takes only the other edge");
+        folder.put("run/systemd/timesync/synchronized", "");
+        assert!(folder.machine.look().time.unwrap().from_network);
     }
 
     #[test]

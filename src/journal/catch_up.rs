@@ -42,6 +42,7 @@ pub(super) fn catch_up(shared: &Shared, state: &State) -> Result<Option<DedupInd
     let entries = if there.is_some() { there } else { Entries::after(&dir, through, state.followed)? };
     let Some(mut entries) = entries else { return Ok(Some(known)) };
     while let Some(entry) = entries.entry()? {
+        shared.follower.beat();
         if entry.seq <= through {
             continue;
         }

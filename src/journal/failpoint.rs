@@ -1,4 +1,4 @@
-//! The failpoints of the power-cut harness (`tests/root/power`). Only debug builds read them: in a
+//! The failpoints of the power-cut harness (`tests/root/power`) and of the watchdog's test. Only debug builds read them: in a
 //! release build every function here is a constant, and nothing in the environment of a box can
 //! turn off what keeps its reads.
 //!
@@ -8,12 +8,14 @@
 //! | `PASSBRIDGE_TRIAL_CHUNK_BYTES` | zeros that are written ahead at once; 0: none |
 //! | `PASSBRIDGE_TRIAL_TURN_MS` | time between checkpoints, and between checks for what can be deleted |
 //! | `PASSBRIDGE_TRIAL_RECENT` | newest reads of a decoder in memory; a quarter of this makes a run of the dedup index |
+//! | `PASSBRIDGE_TRIAL_STOP_WRITER` | when this file is there, the writer stops for ever, outside of the disk |
 //! | `PASSBRIDGE_UNSAFE_NO_SYNC` | `log`: no `fdatasync` of log and queue; `queue`: no `fdatasync` of sled's file |
 //! | `PASSBRIDGE_UNSAFE_TRUST_TORN` | a line counts even if its checksum does not agree |
 //!
 //! The last two are the negative controls: if a journal without `fdatasync`, or without checksums,
 //! passes the harness, the harness proves nothing.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ struct Switches {
     chunk_bytes: Option<u64>,
     turn: Option<Duration>,
     recent: Option<usize>,
+    stop_writer: Option<PathBuf>,
     no_sync: Option<NoSync>,
     trusts_torn: bool,
 }
@@ -51,6 +54,7 @@ fn read(debug_build: bool, variable: impl Fn(&str) -> Option<String>) -> Switche
         chunk_bytes: number("PASSBRIDGE_TRIAL_CHUNK_BYTES"),
         turn: number("PASSBRIDGE_TRIAL_TURN_MS").map(Duration::from_millis),
         recent: number("PASSBRIDGE_TRIAL_RECENT").and_then(|reads| usize::try_from(reads).ok()),
+        stop_writer: variable("PASSBRIDGE_TRIAL_STOP_WRITER").map(PathBuf::from),
         no_sync: match variable("PASSBRIDGE_UNSAFE_NO_SYNC").as_deref() {
             Some("log") => Some(NoSync::Log),
             Some("queue") => Some(NoSync::Queue),
@@ -91,6 +95,17 @@ pub(super) fn turn(usual: Duration) -> Duration {
 /// be asked.
 pub(super) fn recent(usual: usize) -> usize {
     if cfg!(test) { 32 } else { switches().recent.unwrap_or(usual).max(4) }
+}
+
+/// Stops the writer for ever if the failpoint's file is there: a fault of the program, as the watchdog
+/// has to find it.
+pub(super) fn stop_writer() {
+    let asked = cfg!(debug_assertions) && switches().stop_writer.as_ref().is_some_and(|file| file.exists());
+    if asked {
+        loop {
+            std::thread::park();
+        }
+    }
 }
 
 /// Whether an uplink is told of its batch before the group is durable: the negative control of the

@@ -48,7 +48,8 @@ pub(super) fn run(shared: &Shared, identity: &str) {
     let mut follower = Follower::new(identity);
     loop {
         let turn = follower.wait(shared);
-        if !follower.step(shared, turn) {
+        // Everything in a step may wait for the disk.
+        if !shared.follower.at_disk(|| follower.step(shared, turn)) {
             return;
         }
     }
@@ -118,6 +119,7 @@ impl Follower {
             if core.riding_since.is_some_and(|since| since.elapsed() >= RIDE_MAX) && shared.settle_riders() {
                 core.riding_since = None; // asked for once
             }
+            shared.follower.beat();
             core = shared
                 .turn
                 .wait_timeout(core, look_every.min(Duration::from_millis(500)))
@@ -425,6 +427,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
         while state.followed < target
             && let Some(line) = entries.line()?
         {
+            shared.follower.beat();
             match line {
                 LogLine::Entry(entry) => {
                     damage.entry(state.followed, entry.seq, &entry.body, &entry.subject);

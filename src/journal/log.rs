@@ -45,6 +45,7 @@ mod zeros;
 
 use ahead::{Ahead, give_back, give_back_closed};
 pub use read::{LogLine, LogReader, begins_with_state, head_of, identity_of};
+pub(crate) use segment::FORMATS;
 pub(super) use segment::{FORMAT, Head};
 pub use segment::{LINE_MAX, LogPlace, SegmentFile, segments};
 pub(crate) use tail::Repair;

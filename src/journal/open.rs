@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use super::offer::Offers;
+use super::pulse::Pulse;
 use super::recent::Recent;
 use super::shared::{AppendRequest, Core, Shared};
 use super::sink::Sinks;
@@ -111,6 +112,8 @@ impl Journal {
             offers: Offers::default(),
             recent: Recent::default(),
             sinks: Sinks::new(sinks),
+            writer: Pulse::default(),
+            follower: Pulse::default(),
             waker: OnceLock::new(),
         });
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);

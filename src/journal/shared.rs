@@ -14,6 +14,7 @@ use super::log::LogPlace;
 use super::mark::WrittenMark;
 use super::offer::Offers;
 use super::paths::log_dir;
+use super::pulse::Pulse;
 use super::queue::Span;
 use super::recent::Recent;
 use super::reserve;
@@ -23,7 +24,7 @@ use super::state::{Rules, State, TAIL_MAX, WAITED, Waiting};
 use super::terms::{JournalConfig, JournalError, Kept, Received};
 use super::upload::UploadEvent;
 use crate::model::chip::Seq;
-use crate::status::{Board, ReadCounts};
+use crate::status::{Board, ProblemCode, ReadCounts};
 
 /// An entry that has no number yet: subject, time, content, raw bytes.
 pub(super) type Draft = (Arc<str>, Timestamp, Body, Box<[u8]>);
@@ -102,6 +103,10 @@ pub(super) struct Shared {
     pub recent: Recent,
     /// Who passes on what the journal has.
     pub sinks: Sinks,
+    /// What the writer does.
+    pub writer: Pulse,
+    /// What the follower does.
+    pub follower: Pulse,
     /// The channel to the writer, for the journal's own threads.
     pub waker: OnceLock<mpsc::WeakSender<AppendRequest>>,
 }
@@ -289,6 +294,13 @@ impl Shared {
         requests.is_some_and(|requests| requests.try_send(request).is_ok())
     }
 
+    /// Shows that the disk takes the journal again.
+    pub(super) fn disk_recovered(&self) {
+        self.board.not_ready("disk", None);
+        self.board.clear(ProblemCode::DiskFull, "");
+        self.board.clear(ProblemCode::DiskFailed, "");
+    }
+
     /// Directory of the log.
     pub(super) fn log_dir(&self) -> PathBuf {
         log_dir(&self.config.dir)
@@ -342,12 +354,19 @@ pub(super) fn state_json(state: &State) -> String {
     serde_json::to_string(state).unwrap_or_default()
 }
 
-/// Makes the writer wait until the tail has room. Ends when the journal closes.
+/// Makes the writer wait until the tail has room. Ends when the journal closes. Meanwhile the
+/// follower has to get on, and not the writer.
 pub(super) fn wait_for_room(shared: &Shared) {
-    let core = shared.lock();
+    let mut core = shared.lock();
     let crowded =
-        |core: &mut Core| core.serving && core.tail_len() >= TAIL_MAX && !core.closing && !core.state.is_undecided();
-    drop(shared.turn.wait_while(core, crowded));
+        |core: &Core| core.serving && core.tail_len() >= TAIL_MAX && !core.closing && !core.state.is_undecided();
+    while crowded(&core) {
+        shared.writer.beat();
+        core = shared
+            .turn
+            .wait_timeout(core, Duration::from_millis(500))
+            .map_or_else(|poisoned| poisoned.into_inner().0, |waited| waited.0);
+    }
 }
 
 /// The state for the head of a new segment, if the state is the state at the end of the log.

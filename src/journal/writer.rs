@@ -7,6 +7,8 @@
 //! ([`super::offer`]). While the disk is
 //! full or fails, the writer keeps the group and tries again. No caller gets an answer before the
 //! group is durable.
+//!
+//! The watchdog sees each turn of the writer, and whether it waits for the disk ([`super::pulse`]).
 
 use std::io;
 use std::sync::Arc;
@@ -57,8 +59,9 @@ fn write(shared: &Shared, writer: &mut LogWriter, mut requests: mpsc::Receiver<A
         if shared.lock().closing {
             return; // the waiting callers get the answer that the journal is closed
         }
+        failpoint::stop_writer();
         if first.is_empty() {
-            writer.look(shared);
+            shared.writer.at_disk(|| writer.look(shared));
             if writer.over {
                 return;
             }
@@ -81,7 +84,7 @@ fn write(shared: &Shared, writer: &mut LogWriter, mut requests: mpsc::Receiver<A
             }
         }
         wait_for_room(shared);
-        writer.rotate_if_due(shared);
+        shared.writer.at_disk(|| writer.rotate_if_due(shared));
     }
 }
 
@@ -182,15 +185,13 @@ impl LogWriter {
         if failpoint::tells_early() {
             self.numbered.drain(..).for_each(Numbered::tell);
         }
-        if !self.append(shared) {
+        if !shared.writer.at_disk(|| self.append(shared)) {
             self.failed = true;
             return false;
         }
-        if std::mem::take(&mut self.failed) {
-            recovered(shared);
-        }
+        self.recovered(shared);
         let head = Seq(self.log.next - 1);
-        let found = shared.look_up(&self.entries, self.log.place());
+        let found = shared.writer.at_disk(|| shared.look_up(&self.entries, self.log.place()));
         {
             let mut core = shared.lock();
             shared.follow(&mut core, &self.entries, self.log.place(), found);
@@ -214,10 +215,17 @@ impl LogWriter {
     /// Checks whether the segment is still in its place. Used while there is nothing to write.
     pub(super) fn look(&mut self, shared: &Shared) {
         let in_place = self.put_back(shared);
-        if in_place && std::mem::take(&mut self.failed) {
-            recovered(shared);
+        if in_place {
+            self.recovered(shared);
         }
         self.failed |= !in_place;
+    }
+
+    /// The disk did what it should. If it did not before, that is over.
+    fn recovered(&mut self, shared: &Shared) {
+        if std::mem::take(&mut self.failed) | shared.writer.take_told() {
+            shared.disk_recovered();
+        }
     }
 
     /// Makes sure that the segment exists under its name before more entries count as kept in it.
@@ -421,12 +429,6 @@ fn tell_put_back(shared: &Shared, from: u64, next: u64, lost: &[(u64, u64)]) {
         Body::Note(note(lost, &message).into()),
         Box::default(),
     )]);
-}
-
-fn recovered(shared: &Shared) {
-    shared.board.not_ready("disk", None);
-    shared.board.clear(ProblemCode::DiskFull, "");
-    shared.board.clear(ProblemCode::DiskFailed, "");
 }
 
 fn is_full(error: &io::Error) -> bool {

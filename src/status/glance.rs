@@ -12,8 +12,8 @@ use crate::model::shown::ShownIn;
 use crate::model::text::printable;
 use crate::status::words::{against_box, age, count, short, took};
 use crate::status::{
-    DecoderStatus, LatencyFigures, LatencyStatus, LinkState, MachineStatus, ProblemCode, Snapshot, UploadState,
-    UploadStatus,
+    DecoderStatus, LatencyFigures, LatencyStatus, LinkState, MachineStatus, ProblemCode, Snapshot, TimeSources,
+    UploadState, UploadStatus,
 };
 
 /// The whole text, with its times as `times` shows them. Each line ends with `\n`.
@@ -62,6 +62,9 @@ fn write(status: &Snapshot, times: &ShownIn, out: &mut String) -> std::fmt::Resu
     };
     if let Some(machine) = &status.machine {
         write_machine(machine, out)?;
+        if let Some(sources) = &machine.time {
+            write_time(sources, out)?;
+        }
     }
     writeln!(out, "passbridge {version}, running for {up}{disk}{opening}")
 }
@@ -144,6 +147,21 @@ fn write_machine(machine: &MachineStatus, out: &mut String) -> std::fmt::Result 
         write!(out, ", TOO LITTLE VOLTAGE")?;
     }
     writeln!(out, ", kernel {}, switched on for {}", printable(&machine.kernel), age(machine.uptime_s))
+}
+
+/// Where the box can get the time without a network.
+fn write_time(sources: &TimeSources, out: &mut String) -> std::fmt::Result {
+    let pps = sources.pps.iter().map(|pps| {
+        let pulses = match pps.pulses {
+            Some(true) => " with pulses",
+            Some(false) => " WITHOUT PULSES",
+            None => "",
+        };
+        format!("{}{pulses}", printable(&pps.name))
+    });
+    let all: Vec<String> = pps.chain(sources.gpsd.then(|| "gpsd".to_owned())).collect();
+    let network = if sources.from_network { "; the network has set the clock" } else { "" };
+    writeln!(out, "time: this box has {}{network}", all.join(", "))
 }
 
 fn number(count_of: u64, what: &str) -> String {
@@ -326,7 +344,7 @@ mod tests {
 
     use super::*;
     use crate::model::clock::Wall;
-    use crate::status::{BatteryStatus, Board, ChargeState, LastRead};
+    use crate::status::{BatteryStatus, Board, ChargeState, LastRead, PpsStatus};
 
     fn text(status: &Snapshot) -> String {
         super::text(status, &ShownIn::zone(TimeZone::UTC))
@@ -493,6 +511,13 @@ mod tests {
         let known =
             "machine: Raspberry Pi 4 Model B Rev 1.4, 52 °C, battery ups 64 % discharging, NO POWER IS CONNECTED, ";
         assert!(line().starts_with(known), "{}", line());
+        let time = || text(&board.snapshot()).lines().find(|line| line.starts_with("time:")).map(str::to_owned);
+        assert_eq!(time(), None);
+        let pps = |name: &str, pulses| PpsStatus { name: name.to_owned(), pulses };
+        let pps = vec![pps("pps0", Some(true)), pps("pps1", Some(false))];
+        let sources = TimeSources { pps, gpsd: true, from_network: false };
+        board.machine(MachineStatus { time: Some(sources), ..board.snapshot().machine.unwrap() });
+        assert_eq!(time().unwrap(), "time: this box has pps0 with pulses, pps1 WITHOUT PULSES, gpsd");
     }
 
     #[test]

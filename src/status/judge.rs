@@ -233,7 +233,8 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         ),
         first => cure(first),
     };
-    let starting = now < STARTING && matches!(first, ProblemCode::Starting | ProblemCode::NoDecoder);
+    let starting =
+        now < STARTING && matches!(first, ProblemCode::Starting | ProblemCode::NoDecoder | ProblemCode::NotSetUp);
     Some(StateVerdict { state: BoxState::NotReading, sentence, todo, by_itself, starting })
 }
 

@@ -404,6 +404,10 @@ problems! {
     NoSession: "no_session", Critical, NotUploading("No session is open."),
         "Open a session: `sudo passbridge session open --alias NAME`, or in the RUFUS Cloud. The reads are \
          kept, and the box sends them by itself then.";
+    /// There is no configuration file, so that the box reads nothing.
+    NotSetUp: "not_set_up", Critical, NotReading("This box is not set up."),
+        "Set it up: `sudo passbridge setup`. Or write the configuration file that the message names: \
+         the box takes it by itself.";
     /// A decoder is not in timing mode, so that it stores no passings.
     NotTiming: Condition::NotTiming.word(), Critical, NotReading("is not in timing mode"),
         "Start the timing mode at the decoder, and test with a chip.";

@@ -321,6 +321,30 @@ pub struct MachineStatus {
     pub under_voltage: Option<bool>,
     /// Its batteries. It is empty if the kernel knows of none.
     pub batteries: Vec<BatteryStatus>,
+    /// Where it can get the time without a network. `None`: there is neither PPS nor gpsd.
+    #[serde(default)]
+    pub time: Option<TimeSources>,
+}
+
+/// Where a machine can get the time without a network. Whether its clock follows them is decided by
+/// chrony, which does not tell everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeSources {
+    /// The inputs for a pulse each second, of a GPS receiver for example.
+    pub pps: Vec<PpsStatus>,
+    /// Whether gpsd is there.
+    pub gpsd: bool,
+    /// Whether systemd-timesyncd has set the clock from the network since the machine was switched on.
+    pub from_network: bool,
+}
+
+/// An input for a pulse each second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PpsStatus {
+    /// The kernel's name for it, such as `pps0`.
+    pub name: String,
+    /// Whether pulses came in the last seconds. `None`: not known yet.
+    pub pulses: Option<bool>,
 }
 
 /// A battery of the machine, or of a supply that it can ask.

@@ -782,7 +782,31 @@ fn a_wrong_command_line_ends_with_64_and_help_with_0() {
     }
     assert!(run(&["decode", "--protocol", "morse"]).text.contains("ipico"));
     assert_eq!(run(&["--help"]).code, 0);
-    assert!(run(&["--version"]).text.contains(env!("CARGO_PKG_VERSION")));
+    assert_eq!(run(&["-V"]).text.trim(), concat!("passbridge ", env!("CARGO_PKG_VERSION")));
+    // A commit or what the packager said, and what an older version could not read.
+    let seen = run(&["--version"]).text;
+    let lines: Vec<&str> = seen.lines().collect();
+    let [version, commit, format] = lines[..] else { panic!("{seen}") };
+    assert_eq!(version, concat!("passbridge ", env!("CARGO_PKG_VERSION")));
+    assert!(commit.strip_prefix("commit ").is_some_and(|commit| commit.len() >= 7), "{seen}");
+    assert_eq!(format, "log format 2 (reads 1 to 2)");
+}
+
+#[test]
+fn a_check_as_the_service_says_what_is_missing_for_it() {
+    let run = |arguments: &[&str]| {
+        Seen::new(&Command::new(env!("CARGO_BIN_EXE_passbridge")).args(arguments).output().unwrap())
+    };
+    // The unit says which configuration it is.
+    let seen = run(&["check", "--service", "--config", "/etc/other.toml"]);
+    assert_eq!(seen.code, 64, "{}", seen.text);
+    if Path::new("/run/systemd/system").is_dir() {
+        eprintln!("SKIPPED: systemd runs here, and the check would really be made");
+        return;
+    }
+    let seen = run(&["check", "--service"]);
+    assert_eq!(seen.code, 69, "{}", seen.text);
+    assert!(seen.text.contains("needs systemd") && seen.text.contains("check --user USER"), "{}", seen.text);
 }
 
 #[test]

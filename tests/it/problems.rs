@@ -94,6 +94,7 @@ const PROVOKED: &[(&str, &str, &str, &str)] = &[
     ("no_decoder", "tests/it/binary/reading.rs", "a_box_without_a_decoder_runs_and_reads_one_as_soon_as_it_is_configured", "no_decoder"),
     ("no_root_certificates", "tests/it/binary/tls.rs", "a_box_that_cannot_trust_the_cloud_reads_says_why_and_goes_on_when_it_can", "no_root_certificates"),
     ("no_session", "src/cloud/uplink/tests.rs", "without_a_session_reads_wait_and_the_cloud_is_asked_every_ten_seconds", "no_session"),
+    ("not_set_up", "tests/it/binary/not_set_up.rs", "a_box_without_a_configuration_runs_says_so_and_reads_as_soon_as_it_has_one", "not_set_up"),
     ("not_timing", "src/decoders/raceresult/protocol/tests.rs", "status_tells_the_clock_and_what_a_timer_should_see_and_when_it_is_over", "not_timing"),
     ("offline", "src/cloud/uplink/tests/network.rs", "that_there_is_no_internet_is_said_only_where_that_is_known_and_once", "ProblemCode::Offline"),
     ("old_file_not_fetched", "src/decoders/raceresult/protocol/tests.rs", "the_old_file_is_finished_before_the_new_one_is_fetched", "old_file_not_fetched"),

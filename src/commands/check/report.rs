@@ -2,14 +2,14 @@
 
 use std::io::{self, IsTerminal};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::commands::args::print;
 use crate::config::failure::Failure;
 use crate::model::text::printable;
 
 /// The result of a line: green, yellow or red.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CheckVerdict {
     Ok,
@@ -19,7 +19,7 @@ pub(super) enum CheckVerdict {
 
 #[derive(Debug, Serialize)]
 pub(super) struct CheckLine {
-    pub(super) check: &'static str,
+    pub(super) check: String,
     /// The subject: a decoder, a device or a file. It is empty for the box.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) about: String,
@@ -39,7 +39,7 @@ pub(super) struct CheckReport {
 
 impl CheckReport {
     pub(super) fn add(&mut self, verdict: CheckVerdict, check: &'static str, about: &str, text: impl Into<String>) {
-        self.lines.push(CheckLine { check, about: about.to_owned(), verdict, text: text.into() });
+        self.lines.push(CheckLine { check: check.to_owned(), about: about.to_owned(), verdict, text: text.into() });
     }
 
     pub(super) fn ok(&mut self, check: &'static str, about: &str, text: impl Into<String>) {

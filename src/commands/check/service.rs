@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The directories in which the unit may be. The first one that has it counts.
 const UNITS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
-const UNIT: &str = "passbridge.service";
+pub(super) const UNIT: &str = "passbridge.service";
 
 /// The user under which the service runs.
 pub(crate) struct ServiceUser {

@@ -14,6 +14,9 @@ const MAGIC: &str = "#passbridge-log\t";
 /// kinds of events. Both are read.
 pub(in crate::journal) const FORMAT: u32 = 2;
 
+/// The formats that this version reads. The last one is that which it writes.
+pub(crate) const FORMATS: std::ops::RangeInclusive<u32> = 1..=FORMAT;
+
 /// A longer line is damage. The longest line is the state at the head of a segment: about 2 MB per
 /// decoder when every bound in it is reached. The longest entry, a frame of 256 KiB, has 1 MB when
 /// it is escaped.

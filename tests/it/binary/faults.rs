@@ -13,11 +13,11 @@ use crate::support::child::{PATIENCE, Running, Site, decoder, holds, judge, pass
 const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\nsettle = \"1s\"\n";
 
 /// System calls of a process that fail; they work again when this is dropped.
-struct Failing(Child);
+pub(super) struct Failing(Child);
 
 impl Failing {
     /// `None`: it cannot be done here. `inject`: see strace(1).
-    async fn attach(process: &Running, inject: &str) -> Option<Self> {
+    pub(super) async fn attach(process: &Running, inject: &str) -> Option<Self> {
         let id = process.id().to_string();
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-o", "/dev/null", "-e", inject, "-p", &id]);
