@@ -13,12 +13,12 @@ fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap()
 }
 
-fn metadata() -> toml::Table {
-    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+fn metadata() -> toml_edit::Table {
+    let manifest: toml_edit::DocumentMut = read("Cargo.toml").parse().unwrap();
     manifest["package"]["metadata"]["deb"].as_table().unwrap().clone()
 }
 
-fn texts(value: &toml::Value) -> Vec<&str> {
+fn texts(value: &toml_edit::Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
@@ -106,7 +106,7 @@ fn the_package_has_what_it_names_and_no_file_that_apt_asks_about() {
         }
     }
     for units in deb["systemd-units"].as_array().unwrap() {
-        let name = units["unit-name"].as_str().unwrap();
+        let name = units.as_inline_table().unwrap()["unit-name"].as_str().unwrap();
         let unit = read(&format!("systemd/{name}.service"));
         assert!(!unit.contains("ConditionPathExists=/etc"), "{name}");
     }
