@@ -3,6 +3,7 @@
 //! What a command does lives in its own module; here it gets its configuration, a runtime and an
 //! exit code after sysexits(3). Mistakes on the command line end with 64 and say what is allowed.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -180,7 +181,11 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Run(args) => {
             allocator::set_up();
             let options = LoadOptions { listen: args.listen, ..args.place.options() };
-            let loaded = Config::load_or_not_set_up(&options)?;
+            // Whoever typed a wrong name at a terminal is there to correct it. A service has to wait for its file.
+            let loaded = match std::io::stderr().is_terminal() {
+                true => Config::load_what_is_right(&options)?,
+                false => Config::load_or_not_set_up(&options)?,
+            };
             // Whoever typed a wrong flag is there to correct it.
             if let Some(fault) = loaded.config.faults.iter().find(|fault| fault.error.is_of_a_flag()) {
                 return Err(fault.error.clone().into());

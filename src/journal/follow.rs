@@ -421,8 +421,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
     let Some(mut known) = catch_up::catch_up(shared, &state)? else { return Ok(false) };
     let mut target = shared.lock().durable;
     let mut entries = open_at(shared, &state, target)?;
-    let mut damage = Damage::default();
-    let mut segment = None;
+    let (mut damage, mut segment) = (Damage::default(), None);
     loop {
         while state.followed < target
             && let Some(line) = entries.line()?

@@ -8,6 +8,7 @@ use passbridge::testing::status::Snapshot;
 use rustix::process::Signal;
 
 use crate::support::child::{Site, decoder, until};
+use crate::support::terminal::{self, Terminal};
 
 fn problem<'a>(status: &'a Snapshot, code: &str) -> Option<&'a str> {
     status.problems.iter().find(|problem| problem.code == code).map(|problem| problem.message.as_str())
@@ -73,6 +74,19 @@ async fn a_box_without_a_configuration_runs_says_so_and_reads_as_soon_as_it_has_
     assert_eq!(problem(&status, "not_set_up"), None, "{status:#?}");
     assert!(running.ended(std::time::Duration::ZERO).await.is_none(), "the process is the same");
     running.stop().await;
+}
+
+#[test]
+fn at_a_terminal_a_file_that_is_not_there_ends_the_start_because_its_name_was_typed() {
+    if !terminal::can_run() {
+        eprintln!("SKIPPED: there is no program here that gives another one a terminal");
+        return;
+    }
+    let site = Site::new(None, &[], "");
+    fs::remove_file(site.config()).unwrap();
+    let (code, said) = Terminal::start(&site.command(&["run"])).end();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("no such configuration file") && !site.data.exists(), "{said}");
 }
 
 #[tokio::test]

@@ -109,8 +109,9 @@ async fn a_wrong_flag_is_one_line_with_its_value_and_78() {
 #[tokio::test]
 async fn a_configuration_that_cannot_be_read_is_one_line_with_its_name_and_78() {
     let dir = tempfile::tempdir().unwrap();
-    let missing = dir.path().join("nothing.toml");
-    for path in [missing.as_path(), dir.path()] {
+    let no_text = dir.path().join("no_text.toml");
+    std::fs::write(&no_text, b"name = \"\xff\"\n").unwrap();
+    for path in [no_text.as_path(), dir.path()] {
         let mut command = binary(&["run", "--config"]);
         command.arg(path);
         let mut running = Running::spawn(command, dir.path());
