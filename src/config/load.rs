@@ -647,7 +647,9 @@ fn read_status(
         _ => value::listen_address(text).map(Some).map_err(|must| format!("{must}, or \"off\"")),
     });
     let mut listen = faults.or(Part::Page, listen, || None).unwrap_or(default.listen);
-    let handed = credentials.map(|directory| directory.join("token")).filter(|path| path.exists());
+    // The unit hands an empty one over where there is no file: this box has no token.
+    let blank = |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| bytes.trim_ascii().is_empty());
+    let handed = credentials.map(|directory| directory.join("token")).filter(|path| path.exists() && !blank(path));
     let configured = faults.or(Part::Page, section.path("token_file"), || None);
     let token_file = match (configured, handed) {
         (Some(path), Some(handed)) if secret::from_file(&path).is_err() => Some(handed),

@@ -446,6 +446,10 @@ fn the_token_of_the_page_comes_from_its_file_or_from_systemd() {
     assert_eq!(token(&file, &[credentials]).unwrap(), "from-systemd", "the service may not read the file");
     write_secret(&directory.join("token"), "\n", 0o400);
     assert!(token(&file, &[credentials]).unwrap_err().contains("status.token_file"));
+    // A box without a token: systemd hands over what the unit sets where there is no file.
+    site.write(RIGHT);
+    let status = site.load(&[credentials]).unwrap().config.status;
+    assert!(status.token.is_none() && status.token_file.is_none());
 }
 
 #[test]
