@@ -16,6 +16,7 @@ import urllib.request
 
 DEVICE = "65A10000000000000000000000000000000000000000000000000000000A115B"
 KEY = "ror-0123456789abcdef0123"
+TOKEN = "proof-of-the-package-0123456789"
 CONFIGURATION = f"""\
 name = "proof"
 
@@ -75,6 +76,7 @@ def make_root(suite, place, cache, log):
     units = place / "etc/systemd/system"
     (units / "systemd-networkd-wait-online.service").symlink_to("/dev/null")
     (place / "etc/resolv.conf").write_text("")
+    (place / "etc/hostname").write_text("finish\n")
     return True
 
 
@@ -94,34 +96,43 @@ class Container:
         # Two names of one wish, for systemd before and after 254.
         environment = os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "UNIFIED_CGROUP_HIERARCHY": "1"}
         self.supervisor = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        children = pathlib.Path(f"/proc/{self.supervisor.pid}/task/{self.supervisor.pid}/children")
-        found, _ = wait_for("a container", lambda: self._ended() or children.read_text().split(), 20, 0.01)
-        if found is True:
+        self.leader, _ = wait_for("a container", lambda: self._ended() or self._init(), 20, 0.01)
+        if self._ended():
             raise Broken("systemd-nspawn ended at once (see the log of the rig)")
-        self.leader = int(found[0])
         return began
 
     def _ended(self):
         return self.supervisor.poll() is not None
+
+    def _init(self):
+        """The number of the process that is the container's first one. systemd-nspawn has other children, too."""
+        for child in pathlib.Path(f"/proc/{self.supervisor.pid}/task/{self.supervisor.pid}/children").read_text().split():
+            try:
+                status = pathlib.Path(f"/proc/{child}/status").read_text()
+                if re.search(r"(?m)^NSpid:.*\s1$", status) and pathlib.Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
+                    return int(child)
+            except OSError:
+                pass  # it is gone
+        return 0
 
     def started(self):
         """Waits until the boot is over."""
         states = ("running", "degraded")
         wait_for("the end of the boot", lambda: self.out("systemctl", "is-system-running") in states, 60)
 
+    def _entering(self, command):
+        enter = ["nsenter", "--target", str(self.leader), "--all", "env", "-i", "-C", "/"]
+        return [*enter, "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "DEBIAN_FRONTEND=noninteractive", *command]
+
     def run(self, *command, limit=120):
         """Runs a command in it, with both outputs in one text."""
-        environment = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", "DEBIAN_FRONTEND=noninteractive"]
-        enter = ["nsenter", "--target", str(self.leader), "--all", "--wd=/"]
         return subprocess.run(
-            [*enter, *environment, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit
+            self._entering(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit
         )
 
     def popen(self, *command):
         """Starts a command in it, in a process group of its own."""
-        enter = ["nsenter", "--target", str(self.leader), "--all", "--wd=/", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"]
-        enter += ["DEBIAN_FRONTEND=noninteractive"]
-        return subprocess.Popen([*enter, *command], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+        return subprocess.Popen(self._entering(command), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
 
     def out(self, *command):
         return self.run(*command).stdout.strip()
@@ -204,7 +215,8 @@ class Box(Container):
     def status(self):
         """What the page says, or None if nobody answers."""
         try:
-            with urllib.request.urlopen("http://127.0.0.1:8470/api/status", timeout=2) as answer:
+            ask = urllib.request.Request("http://127.0.0.1:8470/api/status", headers={"Authorization": f"Bearer {TOKEN}"})
+            with urllib.request.urlopen(ask, timeout=2) as answer:
                 return json.load(answer)
         except (OSError, urllib.error.URLError, ValueError):
             return None
@@ -235,13 +247,14 @@ class Box(Container):
     def journal(self, *options):
         return self.out("journalctl", "--no-pager", "--output=short-iso", "--unit=passbridge", *options)
 
-    def configure(self, configuration=CONFIGURATION):
+    def configure(self, token=TOKEN):
         place = self.path("/etc/passbridge")
         place.mkdir(exist_ok=True)
-        (place / "passbridge.toml").write_text(configuration)
-        key = place / "api_key"
-        key.touch(mode=0o600)
-        key.write_text(KEY + "\n")
+        (place / "passbridge.toml").write_text(CONFIGURATION)
+        for name, text in (("api_key", KEY), ("token", token)):
+            if text:
+                (place / name).touch(mode=0o600)
+                (place / name).write_text(text + "\n")
 
     def installed(self):
         return self.run("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", "passbridge").stdout
