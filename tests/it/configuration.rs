@@ -852,6 +852,17 @@ fn the_service_waits_for_the_boot_partition_and_does_not_need_it() {
     }
 }
 
+/// `StateDirectory=` requires the mount of a disk that `/etc/fstab` names there: without that disk nothing would start. And
+/// as the only place that the service may write, the directory would be a mount point itself, as if the disk were there.
+#[test]
+fn the_service_starts_without_the_disk_of_its_reads() {
+    let service = include_str!("../../systemd/passbridge.service");
+    assert!(!service.lines().any(|line| line.starts_with("StateDirectory=")));
+    for needed in ["After=var-lib-passbridge.mount", "ReadWritePaths=/var/lib"] {
+        assert!(service.lines().any(|line| line == needed), "{needed}");
+    }
+}
+
 #[test]
 fn systemd_accepts_the_unit() {
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
