@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -198,6 +199,10 @@ class Race:
         self.cloud = Simulated(program, place / "cloud", "cloud", "--no-dedup", "--seed", str(seed), *cloud)
         self.decoder = Simulated(program, place / "decoder", *decoder)
 
+        # The simulator ends when all its reads are made and nobody is connected, and with it its memory. A box that is being killed
+        # at that moment still wants them.
+        self.holder, _ = wait_for("the decoder", lambda: connected(3601), 10)
+
     def happened(self):
         return self.decoder.last(r"(?m)^(\d+) reads")
 
@@ -205,8 +210,17 @@ class Race:
         return self.cloud.last(r"(\d+) in all")
 
     def stop(self):
+        self.holder.close()
         self.decoder.stop()
         self.cloud.stop()
+
+
+def connected(port):
+    """A connection that asks for nothing, or None."""
+    try:
+        return socket.create_connection(("127.0.0.1", port), 2)
+    except OSError:
+        return None
 
 
 class Box(Container):
