@@ -236,7 +236,7 @@ mod tests {
             }
         }
         for property in
-            ["StateDirectory=passbridge", "SetCredential=api_key:\\n", "ProtectSystem=strict", "ProtectHome=no"]
+            ["ReadWritePaths=/var/lib", "SetCredential=api_key:\\n", "ProtectSystem=strict", "ProtectHome=no"]
         {
             assert!(has(&command, property), "{property}: {command:?}");
         }
